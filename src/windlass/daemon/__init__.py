@@ -1,0 +1,1 @@
+"""The engine daemon: settings, assembly, signals."""

@@ -1,0 +1,1 @@
+"""A container's life: create, start, stop, restart, health, exec, attach, events, stats, prune."""

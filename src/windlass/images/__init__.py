@@ -1,0 +1,1 @@
+"""Content store, layers and snapshots, archives, registry client."""

@@ -1,0 +1,1 @@
+"""Log drivers: how a container's output is stored and read back."""

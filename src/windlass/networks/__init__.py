@@ -1,0 +1,1 @@
+"""Container networks: drivers, address management, published ports."""

@@ -1,0 +1,1 @@
+"""From an OCI bundle to a process: launcher, monitor, init, exec."""
