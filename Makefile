@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: setup ## Start a daemon, make an image, run isolated containers; says what it proved
-	@scripts/demo
+	@$(BIN)/python scripts/demo.py
 
 test: setup ## Lint, then the whole suite; ends by checking that nothing is left behind
 	@$(MAKE) --no-print-directory lint

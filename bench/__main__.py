@@ -107,7 +107,8 @@ def write(results: dict[str, list[Row]]) -> None:
     head = (
         "# Measured beside the peers\n\n"
         f"`{command}` on {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, "
-        f"Linux {platform.release().split('-')[0]}, all data on one tmpfs. Medians; in brackets the peer's figure divided by ours.\n\n"
+        f"Linux {platform.release().split('-')[0]}, all data on one tmpfs. "
+        "Medians; in brackets the peer's figure divided by ours.\n\n"
     )
     RESULTS.write_text(head + "\n".join(markdown(title, rows) for title, rows in results.items()))
 
