@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help setup packages demo test test-unit test-acceptance test-vm bench lint format clean
+.PHONY: help setup packages demo test test-unit test-acceptance test-vm bench docker-py lint format clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -37,6 +37,9 @@ test-acceptance: setup ## Real daemon, real kernel, real clients
 
 bench: setup ## Measure beside crun, runc, docker and podman in one run; writes bench/RESULTS.md
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+docker-py: setup ## docker-py's own integration tests: make docker-py CHECKOUT=path/of/a/clone
+	@$(BIN)/python scripts/docker_py_suite.py $(CHECKOUT) $(if $(PYTEST_ARGS),-- $(PYTEST_ARGS))
 
 lint: $(STAMP) ## ruff, mypy strict, import contract
 	@$(BIN)/ruff check .
