@@ -74,7 +74,8 @@ def platform_from_json(document: Any) -> Platform:
     """Read the platform of an index entry or an image configuration. Raises `InvalidParameter` for another shape."""
     if not isinstance(document, dict):
         raise InvalidParameter("platform is not an object")
-    values = [document.get(key) or "" for key in ("os", "architecture", "variant", "os.version")]
+    keys = ("os", "architecture", "variant", "os.version")
+    values = ["" if (value := document.get(key)) is None else value for key in keys]
     if not all(isinstance(value, str) for value in values):
         raise InvalidParameter("platform has a field that is not text")
     return normalise(Platform(*values))
