@@ -63,7 +63,10 @@ class Reference(NamedTuple):
         if self.domain != DEFAULT_DOMAIN:
             return self.name
         rest = self.path.removeprefix(_OFFICIAL)
-        return self.path if "/" in rest else rest
+        if "/" not in rest:
+            return rest
+        # A first part that looks like a domain must not be read as one: `docker.io/a.b/c` is not `a.b/c`.
+        return self.path if _split_domain(self.path)[0] == DEFAULT_DOMAIN else self.name
 
     def familiar(self) -> str:
         """The whole reference as people write it: `debian:12`."""

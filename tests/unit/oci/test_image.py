@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Any
 
@@ -155,10 +156,8 @@ json_values = st.recursive(
 def test_any_document_is_read_or_a_typed_error(value: Any) -> None:
     data = orjson.dumps(value)
     for parse in (image.parse_manifest, image.parse_index, image.parse_image_config, image.document_kind):
-        try:
+        with contextlib.suppress(InvalidParameter):
             parse(data)
-        except InvalidParameter as error:
-            assert str(error)
 
 
 @given(st.binary(max_size=60))

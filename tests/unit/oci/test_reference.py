@@ -32,6 +32,7 @@ DIGEST = Digest(f"sha256:{HEX}")
         ("docker.io/library/a/b", "docker.io", "library/a/b", None, None, "library/a/b"),
         ("localhost/tool", "localhost", "tool", None, None, "localhost/tool"),
         ("localhost:5000/tool:1", "localhost:5000", "tool", "1", None, "localhost:5000/tool:1"),
+        ("docker.io/a.b/c", "docker.io", "a.b/c", None, None, "docker.io/a.b/c"),
         ("ghcr.io/a/b/c", "ghcr.io", "a/b/c", None, None, "ghcr.io/a/b/c"),
         ("Foo/bar", "Foo", "bar", None, None, "Foo/bar"),
         ("[::1]:5000/x", "[::1]:5000", "x", None, None, "[::1]:5000/x"),
