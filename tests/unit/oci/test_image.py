@@ -15,6 +15,7 @@ from windlass.errors import InvalidParameter
 from windlass.oci import image
 from windlass.oci.digest import sha256_digest
 
+FIELDS = {"schemaVersion", "config", "layers", "manifests", "digest", "size", "rootfs", "diff_ids", "os"}
 A, B, C = (sha256_digest(letter) for letter in (b"a", b"b", b"c"))
 
 
