@@ -1,4 +1,4 @@
-"""Run docker-py's own integration tests against a private engine: `make docker-py CHECKOUT=…` names a clone of docker-py.
+"""Run docker-py's own integration tests against a private engine: `make docker-py CHECKOUT=…` names a clone of it.
 
 The images that the tests ask for are stand-ins made from Debian's busybox, because no public registry is asked.
 """
