@@ -8,7 +8,10 @@ text is made from the same declaration. No import costs more than a builtin: err
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from windlass.cli.client import Client
 
 
 class Flag(NamedTuple):
@@ -46,13 +49,31 @@ class UsageError(Exception):
 
 
 class Options:
-    """The parsed line: a flag's value under its name with underscores, and `args`, the rest."""
+    """The parsed line: a flag's value under its name with underscores, `args`, the rest, and the engine to ask."""
 
-    def __init__(self, command: Command, values: dict[str, Any], given: set[str], args: list[str]) -> None:
+    def __init__(
+        self,
+        command: Command,
+        values: dict[str, Any],
+        given: set[str],
+        args: list[str],
+        connect: Callable[[], Client],
+        config: str = "",
+    ) -> None:
         self.command = command
         self.args = args
+        self.config = config
         self._values = values
         self._given = given
+        self._connect = connect
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The engine that the line names; connected on first use."""
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -111,7 +132,7 @@ def _initial(flag: Flag) -> Any:
     return {"bool": False, "list": [], "int": 0, "bytes": 0, "decimal": 0.0, "duration": 0}.get(flag.kind, "")
 
 
-def parse(command: Command, line: Sequence[str]) -> Options:
+def parse(command: Command, line: Sequence[str], connect: Callable[[], Client], config: str = "") -> Options:
     """Read a line. Raises UsageError with docker's words; HelpWanted where --help stands on it."""
     names = {flag.name: flag for flag in command.flags}
     shorts = {flag.short: flag for flag in command.flags if flag.short}
@@ -164,7 +185,7 @@ def parse(command: Command, line: Sequence[str]) -> Options:
         else:
             index = _shorts(word, words, index, shorts, store, command)
     _check_count(command, args)
-    return Options(command, values, given, args)
+    return Options(command, values, given, args, connect, config)
 
 
 def _shorts(

@@ -175,6 +175,11 @@ def group_help(group: str) -> str:
     )
 
 
+_VALUED = {"-H": "host", "--host": "host", "--config": "config", "--tlscacert": "tlscacert"}
+_VALUED |= {"--tlscert": "tlscert", "--tlskey": "tlskey"}
+_SWITCHES = {"-D": "debug", "--debug": "debug", "--tls": "tls", "--tlsverify": "tlsverify"}
+
+
 class Globals:
     """What stands before the command."""
 
@@ -186,32 +191,49 @@ class Globals:
         self.tlsverify = bool(os.environ.get("DOCKER_TLS_VERIFY"))
         self.tlscacert = self.tlscert = self.tlskey = ""
 
+    def take(self, words: list[str]) -> list[str]:
+        """Take the flags before the command from a line; returns the rest. Raises UsageError."""
+        from windlass.cli.flags import UsageError
 
-_VALUED = {"-H": "host", "--host": "host", "--config": "config", "--tlscacert": "tlscacert"}
-_VALUED |= {"--tlscert": "tlscert", "--tlskey": "tlskey", "-c": "", "--context": "", "-l": "", "--log-level": ""}
-_SWITCHES = {"-D": "debug", "--debug": "debug", "--tls": "tls", "--tlsverify": "tlsverify"}
+        while words and words[0].startswith("-"):
+            word, equals, text = words[0].partition("=")
+            if word in _VALUED:
+                if not equals:
+                    if len(words) < 2:
+                        raise UsageError(f"flag needs an argument: {word}")
+                    text = words.pop(1)
+                setattr(self, _VALUED[word], text)
+            elif word in _SWITCHES:
+                setattr(self, _SWITCHES[word], text != "false")
+            else:
+                break
+            words.pop(0)
+        return words
 
+    def connect(self) -> Client:
+        """A client of the engine that these flags and the environment name."""
+        from windlass.cli.client import Client, TlsOptions, default_host
 
-def _globals(words: list[str]) -> tuple[Globals, list[str]]:
-    """Flags before the command; returns them and the rest."""
-    from windlass.cli.flags import UsageError
+        host = self.host or default_host()
+        if "://" not in host:
+            host = f"tcp://{host}" if ":" in host else f"unix://{host}"
+        if not (self.tls or self.tlsverify):
+            return Client(host)
+        directory = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser(self.config or "~/.docker")
 
-    found = Globals()
-    while words and words[0].startswith("-") and words[0] != "-":
-        word, _, text = words[0].partition("=")
-        if word in _VALUED:
-            if "=" not in words[0]:
-                if len(words) < 2:
-                    raise UsageError(f"flag needs an argument: {word}")
-                text = words.pop(1)
-            if _VALUED[word]:
-                setattr(found, _VALUED[word], text)
-        elif word in _SWITCHES:
-            setattr(found, _SWITCHES[word], text != "false")
-        else:
-            break
-        words.pop(0)
-    return found, words
+        def file(given: str, name: str) -> str | None:
+            path = given or os.path.join(directory, name)
+            return path if os.path.exists(path) else None
+
+        return Client(
+            host,
+            TlsOptions(
+                ca=file(self.tlscacert, "ca.pem"),
+                certificate=file(self.tlscert, "cert.pem"),
+                key=file(self.tlskey, "key.pem"),
+                verify=self.tlsverify,
+            ),
+        )
 
 
 def _resolve(words: list[str]) -> tuple[str, list[str]]:
@@ -248,37 +270,6 @@ def load(name: str) -> Command:
     return command._replace(name=name)
 
 
-CLIENT: Client | None = None
-SETTINGS = Globals()
-
-
-def client() -> Client:
-    """The engine that the command line names, connected on first use."""
-    from windlass.cli import client as wire
-
-    global CLIENT
-    if CLIENT is None:
-        host = SETTINGS.host or wire.default_host()
-        if "://" not in host:
-            host = f"tcp://{host}" if ":" in host else f"unix://{host}"
-        tls = None
-        if SETTINGS.tls or SETTINGS.tlsverify:
-            directory = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser(SETTINGS.config or "~/.docker")
-
-            def file(given: str, name: str) -> str | None:
-                path = given or os.path.join(directory, name)
-                return path if os.path.exists(path) else None
-
-            tls = wire.TlsOptions(
-                ca=file(SETTINGS.tlscacert, "ca.pem"),
-                certificate=file(SETTINGS.tlscert, "cert.pem"),
-                key=file(SETTINGS.tlskey, "key.pem"),
-                verify=SETTINGS.tlsverify,
-            )
-        CLIENT = wire.Client(host, tls)
-    return CLIENT
-
-
 def _server(name: str, words: list[str]) -> int:
     """Commands that are programs of their own."""
     if name == "daemon":
@@ -290,55 +281,38 @@ def _server(name: str, words: list[str]) -> int:
     return run(words)
 
 
-def _dispatch(words: list[str]) -> int:
-    from windlass.cli.flags import HelpWanted, UsageError, parse, usage_line
-    from windlass.cli.flags import help_text as command_help
+def _dispatch(settings: Globals, words: list[str]) -> int:
+    from windlass.cli.flags import UsageError, parse
 
-    global SETTINGS
-    try:
-        SETTINGS, words = _globals(words)
-        if words and words[0] in SERVERS:
-            return _server(words[0], words[1:])
-        if not words or words[0] in {"--help", "-h", "help"}:
-            if len(words) > 1:
-                return _dispatch([*words[1:], "--help"])
-            sys.stdout.write(help_text())
-            return 0
-        if words[0] in {"-v", "--version"}:
-            from windlass import __version__
-
-            print(f"windlass version {__version__}")
-            return 0
-        if words[0].startswith("-"):
-            raise UsageError(f"unknown flag: {words[0]}\n\nRun 'windlass --help' for more information")
-        if words[0] in GROUPS and (len(words) < 2 or words[1] in {"--help", "-h"}):
-            sys.stdout.write(group_help(words[0]))
-            return 0
-        name, rest = _resolve(words)
-        command = load(name)
-        return command.run(parse(command, rest))
-    except HelpWanted as wanted:
-        sys.stdout.write(command_help(wanted.command))
+    if words and words[0] in SERVERS:
+        return _server(words[0], words[1:])
+    if not words or words[0] in {"--help", "-h", "help"}:
+        if len(words) > 1:
+            return _dispatch(settings, [*words[1:], "--help"])
+        sys.stdout.write(help_text())
         return 0
-    except UsageError as error:
-        if error.command is None:
-            print(f"windlass: {error}", file=sys.stderr)
-        else:
-            name = error.command.name
-            print(
-                f"{error}\n\n{usage_line(error.command)}\n\nRun 'windlass {name} --help' for more information",
-                file=sys.stderr,
-            )
-        return error.code
+    if words[0] in {"-v", "--version"}:
+        from windlass import __version__
+
+        print(f"windlass version {__version__}")
+        return 0
+    if words[0].startswith("-"):
+        raise UsageError(f"unknown flag: {words[0]}\n\nRun 'windlass --help' for more information")
+    if words[0] in GROUPS and (len(words) < 2 or words[1] in {"--help", "-h"}):
+        sys.stdout.write(group_help(words[0]))
+        return 0
+    name, rest = _resolve(words)
+    command = load(name)
+    return command.run(parse(command, rest, settings.connect, settings.config))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script: runs the command line and returns its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    settings = Globals()
     try:
-        code = _dispatch(words)
+        words = settings.take(list(sys.argv[1:] if argv is None else argv))
+        code = _dispatch(settings, words)
         sys.stdout.flush()
-        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -346,16 +320,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except Exception as error:
-        if SETTINGS.debug:
+        if settings.debug:
             raise
         return _report(error)
+    return code
 
 
 def _report(error: Exception) -> int:
-    """One line for an error that a command let through."""
+    """The text and the exit code for an error that a command let through."""
     from windlass.cli.client import ApiError, ClientError
+    from windlass.cli.flags import HelpWanted, UsageError, help_text, usage_line
     from windlass.cli.templates import TemplateError
 
+    if isinstance(error, HelpWanted):
+        sys.stdout.write(help_text(error.command))
+        return 0
+    if isinstance(error, UsageError):
+        text = f"windlass: {error}"
+        if command := error.command:
+            text = f"{error}\n\n{usage_line(command)}\n\nRun 'windlass {command.name} --help' for more information"
+        print(text, file=sys.stderr)
+        return error.code
     if isinstance(error, ApiError):
         print(f"Error response from daemon: {error}", file=sys.stderr)
     elif isinstance(error, ClientError | TemplateError | ValueError):
