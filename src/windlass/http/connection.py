@@ -137,6 +137,7 @@ class Connection(asyncio.Protocol):
             self._server.watch(self)
             if self._peer_is_gone():
                 self._lose_client()
+                self._close()
         else:  # between requests, in a head, or lingering: nothing is owed
             self._transport.close()
         return True  # asyncio: keep the transport, only this direction ended
@@ -477,6 +478,7 @@ class Connection(asyncio.Protocol):
         """Close after what was written; nothing more is read."""
         if self._state != CLOSED:
             self._state = LINGER
+            self.deadline = self._server.now() + self.limits.linger_timeout  # a client that does not read
             self._transport.close()
 
     def abort(self) -> None:
@@ -517,17 +519,18 @@ class Connection(asyncio.Protocol):
     def _lose_client(self) -> None:
         task, request = self._task, self._request
         if task is not None and (request is None or request.cancel_on_disconnect or self._streaming or self._duplex):
+            self._task = None  # cancelled once: a second time would disturb its clean-up
             task.cancel()
 
     def _peer_is_gone(self) -> bool:
         """Whether an end of file means that nobody waits for the answer.
 
-        A unix socket tells half-closed from closed. TCP does not; there an end of file is taken as Go's server takes
-        it.
+        A unix socket tells half-closed from closed. TCP does not: there a stream, which may be endless, is ended, and
+        everything else is answered (if nobody is there, the answer brings a reset, and the sweep sees it).
         """
         sock = self._transport.get_extra_info("socket")
         if sock is None or sock.family != socket.AF_UNIX:
-            return self._streaming or self._request is None or self._request.cancel_on_disconnect
+            return self._streaming
         return self._socket_hung_up()
 
     def _socket_hung_up(self) -> bool:

@@ -19,13 +19,13 @@ class UnixListener(NamedTuple):
 
     sock: socket.socket
     path: str
-    inode: tuple[int, int]
+    made: tuple[int, int, int]  # device, inode, time of birth (inode numbers come again)
 
     def unlink(self) -> None:
         """Remove the name, unless somebody else has taken it meanwhile."""
         with contextlib.suppress(OSError):
             found = os.lstat(self.path)
-            if (found.st_dev, found.st_ino) == self.inode:
+            if (found.st_dev, found.st_ino, found.st_mtime_ns) == self.made:
                 os.unlink(self.path)
 
 
@@ -55,7 +55,7 @@ def bind_unix(path: str, *, mode: int = 0o600, gid: int = -1) -> UnixListener:
             raise
         finally:
             os.umask(before)
-    return UnixListener(sock, path, (made.st_dev, made.st_ino))
+    return UnixListener(sock, path, (made.st_dev, made.st_ino, made.st_mtime_ns))
 
 
 @contextlib.contextmanager

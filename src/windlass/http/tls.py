@@ -39,6 +39,7 @@ class TLSProtocol(asyncio.Protocol):
         self._read_closed = False
         self._write_closed = False
         self._reading = True
+        self._stash: list[bytes] = []  # decrypted ahead of time, see `write_eof`
         self.raw: asyncio.Transport
 
     # -- what asyncio calls
@@ -106,18 +107,24 @@ class TLSProtocol(asyncio.Protocol):
 
     def _deliver(self) -> None:
         while self._reading and not self._read_closed:
-            try:
-                data = self._tls.read(_READ)
-            except ssl.SSLWantReadError:
+            data = self._stash.pop(0) if self._stash else self._decrypt()
+            if data is None:
                 break
-            except ssl.SSLZeroReturnError:
-                data = b""
             if data:
                 self._inner.data_received(data)
             else:
                 self._read_closed = True
                 self._inner.eof_received()
         self._flush()
+
+    def _decrypt(self) -> bytes | None:
+        """Plain bytes, `b""` for the peer's `close_notify`, `None` when more ciphertext is needed."""
+        try:
+            return self._tls.read(_READ)
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLZeroReturnError:
+            return b""
 
     def _flush(self) -> None:
         if self._outgoing.pending and not self.raw.is_closing():
@@ -138,9 +145,14 @@ class TLSProtocol(asyncio.Protocol):
             return
         self._write_closed = True
         try:
+            # OpenSSL drops application data that it meets while it shuts down: take it out before.
+            while (data := self._decrypt()) is not None:
+                self._stash.append(data)
+                if not data:
+                    break
             self._tls.unwrap()
         except ssl.SSLError:
-            pass  # it then looks for the peer's close_notify, which may be far away
+            pass  # it has sent ours and looked in vain for the peer's, which may be far away
         self._flush()
 
     def close(self) -> None:
