@@ -150,10 +150,12 @@ class CgroupV1(Cgroup):
         return directory
 
     def kill(self) -> None:
-        if self._unified is not None and freezer.kill_v2(self._unified):
-            self.thaw()  # what the v1 freezer holds dies only when it is let go
+        if self._unified is None or not freezer.kill_v2(self._unified):
+            self._kill_by_signal()
             return
-        self._kill_by_signal()
+        directory = self._controllers.get("freezer")
+        if directory is not None and freezer.frozen_v1(directory):
+            freezer.thaw_v1(directory)  # what another engine's freezer holds dies only when it is let go
 
     def _await_empty(self, directory: Directory, seconds: float) -> None:
         if self._unified is None or not freezer.await_empty_v2(self._unified, seconds):
