@@ -1,4 +1,4 @@
-"""Commands that ask one thing of each named container: stop, restart, kill, rm, pause, unpause, wait, rename, port, top."""
+"""Commands that ask one thing of each named container: stop, restart, kill, rm, pause, wait, rename, port, top."""
 
 from __future__ import annotations
 
