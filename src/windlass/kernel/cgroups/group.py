@@ -247,7 +247,7 @@ class Cgroup(ABC):
         if directory is None:
             message = f'failed to write "{value}" to {file}: cgroup controller {write.controller} is not available'
             raise CgroupError(errno.ENOENT, message, file=file, value=value)
-        raise write_error(OSError(errno.ENOENT), directory.name(file), value)
+        raise write_error(OSError(errno.ENOENT, os.strerror(errno.ENOENT)), directory.name(file), value)
 
     def _take_back(self, done: list[_Done]) -> None:
         """Write the earlier values, last first; twice, since joint ones may need each other's. A file that refuses its
