@@ -11,15 +11,24 @@ A registry is hostile until its content's digest has been computed.
 """
 
 from windlass.images.registry.client import RegistryClient, Repository
-from windlass.images.registry.credentials import ANONYMOUS, Credentials, credentials_from_json, decode_registry_auth
+from windlass.images.registry.credentials import (
+    ANONYMOUS,
+    Credentials,
+    HasCredentials,
+    as_credentials,
+    credentials_from_json,
+    decode_registry_auth,
+)
 from windlass.images.registry.settings import RegistrySettings, check_mirror, registry_settings
 
 __all__ = [
     "ANONYMOUS",
     "Credentials",
+    "HasCredentials",
     "RegistryClient",
     "RegistrySettings",
     "Repository",
+    "as_credentials",
     "check_mirror",
     "credentials_from_json",
     "decode_registry_auth",

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -42,6 +43,32 @@ class Credentials:
 
 
 ANONYMOUS = Credentials()
+
+
+class HasCredentials(Protocol):
+    """What another room's credentials look like."""
+
+    @property
+    def username(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+    @property
+    def server_address(self) -> str: ...
+    @property
+    def identity_token(self) -> str: ...
+    @property
+    def registry_token(self) -> str: ...
+
+
+def as_credentials(auth: HasCredentials | Mapping[str, Any] | None) -> Credentials:
+    """Credentials from another room's record, an `AuthConfig` document, or nothing. Raises `InvalidParameter`."""
+    if auth is None:
+        return ANONYMOUS
+    if isinstance(auth, Mapping):
+        return credentials_from_json(dict(auth))
+    return Credentials(
+        auth.username, auth.password, auth.identity_token, auth.registry_token, server_address=auth.server_address
+    )
 
 
 def credentials_from_json(document: Any) -> Credentials:

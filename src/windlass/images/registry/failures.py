@@ -49,6 +49,7 @@ KNOWN_CODES: Final = {
 
 _MAX_QUOTED: Final = 1000
 _ADDRESS: Final = re.compile(r"\('([^']+)', (\d+)")
+_SSL_REASON: Final = re.compile(r"\[SSL: ([A-Z0-9_]+)\]")
 _UNTRUSTED: Final = frozenset({18, 19, 20, 21})
 _EXPIRED: Final = frozenset({9, 10})
 _WRONG_NAME: Final = frozenset({62, 64})
@@ -214,7 +215,7 @@ def _cause(error: BaseException) -> str:
         case ssl.SSLError():
             return _tls_reason(error)
         case OSError():
-            return _os_reason(error)
+            return _tls_reason(error) if _SSL_REASON.search(str(error)) else _os_reason(error)
     return str(error) or type(error).__name__
 
 
@@ -259,7 +260,8 @@ def _tls_reason(error: BaseException) -> str:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _certificate_reason(cause, "")
-    reason = str(getattr(cause, "reason", "") or cause)
+    stated = _SSL_REASON.search(str(cause))
+    reason = stated[1] if stated else str(getattr(cause, "reason", "") or cause)
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
         return "http: server gave HTTP response to HTTPS client"
     if "ALERT" in reason:
