@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from windlass.api.docker.call import Answer, Call, json_answer
-from windlass.api.docker.router import delete, get, post
+from windlass.api.docker.router import get, post
 from windlass.errors import InvalidParameter, NotImplementedByEngine
 from windlass.http import Response
 
 _NO_BUILDER: Final = "the builder is not available in this engine"
-_EXPERIMENTAL: Final = "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to enable it."
+_EXPERIMENTAL: Final = (
+    "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to "
+    "enable it."
+)
 
 
 async def build(call: Call) -> Answer:
@@ -51,5 +54,4 @@ ROUTES: Final = (
     post("/grpc", session),
     get("/containers/{name}/checkpoints", checkpoint),
     post("/containers/{name}/checkpoints", checkpoint),
-    delete("/containers/{name}/checkpoints/{checkpoint}", checkpoint),
 )

@@ -1,7 +1,7 @@
 """What a create request means when it comes from a client of an older API. Pure.
 
-Fields that a version did not have yet are ignored, fields that it had are translated, and what would be silently wrong is
-refused, all with dockerd's words.
+Fields that a version did not have yet are ignored, fields that it had are translated, and what would be silently wrong
+is refused, all with dockerd's words.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ def _mac_address(body: Document, host: Document, endpoints: Document, version: V
         endpoint = _endpoint(host["NetworkMode"], endpoints, version)
         if endpoint.get("MacAddress") and endpoint["MacAddress"] != address:
             raise InvalidParameter(
-                "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be "
-                "left empty"
+                "the container-wide MAC address must match the endpoint-specific MAC address for the main network, "
+                "or be left empty"
             )
         endpoint["MacAddress"] = address
     body["MacAddress"] = ""
