@@ -238,7 +238,7 @@ def _check_count(command: Command, args: list[str]) -> None:
     raise UsageError(f"'windlass {command.name}' {wanted}", command, code=1)
 
 
-class HelpWanted(Exception):  # noqa: N818 - it is a wish
+class HelpWanted(Exception):
     """`--help` stood on the line."""
 
     def __init__(self, command: Command) -> None:

@@ -80,7 +80,7 @@ GROUPED = {
     "image prune": ("prune", "Remove unused images"),
     "image bootstrap": ("archives", "Make a small base image on a machine without a registry"),
     "network ls": ("network", "List networks"),
-    "network inspect": ("network", "Display detailed information on one or more networks"),
+    "network inspect": ("inspect", "Display detailed information on one or more networks"),
     "network create": ("network", "Create a network"),
     "network rm": ("network", "Remove one or more networks"),
     "network connect": ("network", "Connect a container to a network"),
@@ -91,7 +91,7 @@ GROUPED = {
     "system info": ("system", "Display system-wide information"),
     "system prune": ("prune", "Remove unused data"),
     "volume create": ("volume", "Create a volume"),
-    "volume inspect": ("volume", "Display detailed information on one or more volumes"),
+    "volume inspect": ("inspect", "Display detailed information on one or more volumes"),
     "volume ls": ("volume", "List volumes"),
     "volume prune": ("prune", "Remove unused local volumes"),
     "volume rm": ("volume", "Remove one or more volumes"),
@@ -266,6 +266,9 @@ def load(name: str) -> Command:
     import importlib
 
     module = importlib.import_module(f"windlass.cli.commands.{ALL[name][0]}")
+    if name.endswith(" inspect"):
+        inspect: Command = module.command_for(name.split(" ")[0])
+        return inspect._replace(name=name)
     command: Command = module.COMMANDS[name.split(" ", 1)[1] if " " in name and name.split(" ")[0] in GROUPS else name]
     return command._replace(name=name)
 

@@ -24,7 +24,7 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
 
 
-class Detached(Exception):  # noqa: N818 - what happened, not a failure
+class Detached(Exception):
     """The detach keys were typed."""
 
 
