@@ -38,7 +38,7 @@ class CpioWriter:
         self._entry(name.strip("/"), stat.S_IFCHR | mode, rdev=(major, minor))
 
     def file(self, name: str, source: Path) -> None:
-        """A regular file with the mode and the time of `source`: Python trusts compiled files by their source's time."""
+        """A regular file with the mode and time of `source`: Python trusts compiled files by their source's time."""
         info = source.stat()
         name = name.strip("/")
         if name in self._names:

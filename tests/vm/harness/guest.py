@@ -37,7 +37,7 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0, opt
 
 
 def leave_the_first_root() -> None:
-    """pivot_root(2) refuses to work from the first root file system, which has no parent mount: stand on a mount of it."""
+    """pivot_root(2) refuses to work from the first root file system, which has no parent: stand on a mount of it."""
     mount("/", "/.root", None, _BIND)
     os.chdir("/.root")
     result = _LIBC.mount(b".", b"/", None, ctypes.c_ulong(_MOVE), None)

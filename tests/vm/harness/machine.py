@@ -45,7 +45,15 @@ def _init() -> bytes:
 def _environment(extra: dict[str, str]) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1", **kept, **extra}
+    return {
+        "PATH": path,
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "NO_COLOR": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **kept,
+        **extra,
+    }
 
 
 def _initramfs(directory: Path, base: Path, job: dict[str, object], extra: Iterable[Path]) -> Path:
@@ -61,7 +69,9 @@ def _initramfs(directory: Path, base: Path, job: dict[str, object], extra: Itera
     return target
 
 
-def _command(kernel: Path, initramfs: Path, directory: Path, *, memory_mib: int, cpus: int, arguments: str) -> list[str]:
+def _command(
+    kernel: Path, initramfs: Path, directory: Path, *, memory_mib: int, cpus: int, arguments: str
+) -> list[str]:
     return [
         "qemu-system-x86_64",
         *("-machine", "q35", "-accel", f"tcg,thread=multi,tb-size={512}", "-cpu", "max,la57=off"),
@@ -75,7 +85,9 @@ def _command(kernel: Path, initramfs: Path, directory: Path, *, memory_mib: int,
     ]
 
 
-def _pump(process: subprocess.Popen[bytes], deadline: float, sink: Callable[[bytes], None]) -> tuple[bytes, float | None]:
+def _pump(
+    process: subprocess.Popen[bytes], deadline: float, sink: Callable[[bytes], None]
+) -> tuple[bytes, float | None]:
     """Everything that the command prints, also handed to `sink` as it comes; and when the first of it came."""
     assert process.stdout is not None
     output, first = bytearray(), None
@@ -110,9 +122,9 @@ def run_in_vm(
     """Run `command` as root in a fresh machine with this host's Python and our sources at the same paths as here.
 
     `files` are further files or directories of this host to take along, `collect` paths in the guest to bring back,
-    `cgroup` "v2" or "v1" (controllers mounted in pairs, as systemd does), `modules` kernel modules to load first (others
-    load when they are asked for). Raises `VmFailed` when the machine does not
-    come up, or is not done after `timeout` seconds; RuntimeError when a package cannot be had.
+    `cgroup` "v2" or "v1" (controllers mounted in pairs, as systemd does), `modules` kernel modules to load
+    first (others load when they are asked for). Raises `VmFailed` when the machine does not come up, or is not done
+    after `timeout` seconds; RuntimeError when a package cannot be had.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
     unpacked = packages.unpack(CACHE)
@@ -129,11 +141,11 @@ def run_in_vm(
     with tempfile.TemporaryDirectory(prefix="windlass-vm-") as name:
         work = Path(name)
         initramfs = _initramfs(work, base, job, files)
-        line = _command(
-            unpacked.kernel, initramfs, work, memory_mib=memory_mib, cpus=cpus, arguments=kernel_arguments
-        )
+        line = _command(unpacked.kernel, initramfs, work, memory_mib=memory_mib, cpus=cpus, arguments=kernel_arguments)
         started = time.monotonic()
-        with subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        with subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
             try:
                 output, first = _pump(process, started + timeout, sink)
                 process.wait(max(1.0, started + timeout - time.monotonic()))
@@ -142,14 +154,18 @@ def run_in_vm(
         took = time.monotonic() - started
         console = (work / "console").read_text(errors="replace") if (work / "console").exists() else ""
         text = (work / "result").read_text() if (work / "result").exists() else ""
-    return _result(text, output.decode(errors="replace").replace("\r\n", "\n"), console, took, first and first - started)
+    return _result(
+        text, output.decode(errors="replace").replace("\r\n", "\n"), console, took, first and first - started
+    )
 
 
 def _result(text: str, output: str, console: str, took: float, first: float | None) -> VmResult:
     try:
         found = json.loads(text)
     except ValueError:
-        raise VmFailed(f"the machine ended without a result; it printed:\n{output}\nits kernel said:\n{console}") from None
+        raise VmFailed(
+            f"the machine ended without a result; it printed:\n{output}\nits kernel said:\n{console}"
+        ) from None
     if "error" in found:
         output += found["error"]
     return VmResult(

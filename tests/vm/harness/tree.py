@@ -1,7 +1,7 @@
 """Which files the guest gets: the same paths as on this host, so that any command of this host runs there unchanged.
 
-    base       interpreter, standard library, installed packages, shared libraries, kernel modules, busybox; kept
-    sources    this repository's src and tests, and what a caller adds; packed anew for each machine
+base       interpreter, standard library, installed packages, shared libraries, kernel modules, busybox; kept
+sources    this repository's src and tests, and what a caller adds; packed anew for each machine
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ _PACKAGES_UNWANTED = re.compile(
 )
 # Directories of the kernel's modules that containers may need, and single ones for tests.
 _MODULES = (
-    "kernel/net/802", "kernel/net/8021q", "kernel/net/bridge", "kernel/net/core", "kernel/net/ipv4", "kernel/net/ipv6",
-    "kernel/net/llc", "kernel/net/netfilter", "kernel/net/sched", "kernel/net/unix", "kernel/net/xfrm", "kernel/lib", "kernel/crypto", "kernel/arch/x86/crypto", "kernel/fs/overlayfs", "kernel/fs/fuse",
-    "kernel/fs/nls", "kernel/block", "kernel/drivers/block", "kernel/drivers/net/veth.ko", "kernel/drivers/net/vxlan",
-    "kernel/drivers/net/macvlan.ko", "kernel/drivers/net/ipvlan", "kernel/drivers/net/dummy.ko",
-    "kernel/drivers/net/tun.ko",
-)  # fmt: skip
+    *(f"kernel/net/{name}" for name in ("802", "8021q", "bridge", "core", "ipv4", "ipv6", "llc", "netfilter", "sched")),
+    *("kernel/net/unix", "kernel/net/xfrm", "kernel/lib", "kernel/crypto", "kernel/arch/x86/crypto", "kernel/block"),
+    *("kernel/fs/overlayfs", "kernel/fs/fuse", "kernel/fs/nls", "kernel/drivers/block"),
+    *(f"kernel/drivers/net/{name}" for name in ("veth.ko", "vxlan", "macvlan.ko", "ipvlan", "dummy.ko", "tun.ko")),
+)
 _PROGRAMS = ("busybox", "nft", "ip", "lsns")
 _LIBRARIES = ("libnftables.so.1", "libnss_files.so.2", "libgcc_s.so.1")
 
@@ -87,11 +86,13 @@ def _system_files() -> Iterator[Path]:
 
 
 def base_files() -> list[Path]:
-    """What of this host goes into the base: everything that does not change while one works."""
-    files = [*_python_files(), *_system_files()]
+    """What of this host goes into the base, but for the shared libraries that it needs."""
+    return [*_python_files(), *_system_files()]
+
+
+def _needed_libraries(files: list[Path]) -> list[Path]:
     binaries = [file for file in files if not file.is_symlink() and (".so" in file.name or os.access(file, os.X_OK))]
-    needed = _libraries(file for file in binaries if _is_elf(file))
-    return [*files, *sorted(needed - set(files))]
+    return sorted(_libraries(file for file in binaries if _is_elf(file)) - set(files))
 
 
 def _is_elf(file: Path) -> bool:
@@ -136,7 +137,7 @@ def build_base(cache: Path, unpacked: Unpacked) -> Path:
         for name in ("bin", "sbin", "lib", "lib64"):
             writer.directory(f"usr/{name}")
             writer.symlink(name, f"usr/{name}")
-        for path in files:
+        for path in [*files, *_needed_libraries(files)]:
             _with_links(writer, path)
         _modules(writer, unpacked)
         _etc(writer)
@@ -154,7 +155,10 @@ def _modules(writer: CpioWriter, unpacked: Unpacked) -> None:
     for path in top.glob("modules.*"):
         writer.file(f"usr/lib/modules/{unpacked.release}/{path.name}", path)
     for path in (unpacked.tree / "sbin/apparmor_parser", *_files(unpacked.tree / "etc/apparmor.d")):
-        writer.file(f"usr/{path.relative_to(unpacked.tree)}" if "sbin" in path.parts else str(path.relative_to(unpacked.tree)), path)
+        writer.file(
+            f"usr/{path.relative_to(unpacked.tree)}" if "sbin" in path.parts else str(path.relative_to(unpacked.tree)),
+            path,
+        )
 
 
 def _etc(writer: CpioWriter) -> None:
@@ -164,7 +168,21 @@ def _etc(writer: CpioWriter) -> None:
     writer.data("etc/hostname", b"vm\n")
     writer.data("etc/resolv.conf", b"")
     writer.data("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files\n")
-    for name in ("sh", "mount", "umount", "modprobe", "cat", "sleep", "true", "ls", "ps", "tar", "dmesg", "echo", "env"):
+    for name in (
+        "sh",
+        "mount",
+        "umount",
+        "modprobe",
+        "cat",
+        "sleep",
+        "true",
+        "ls",
+        "ps",
+        "tar",
+        "dmesg",
+        "echo",
+        "env",
+    ):
         writer.symlink(f"usr/bin/{name}", "/usr/bin/busybox")
     writer.symlink("usr/sbin/modprobe", "/usr/bin/busybox")
 
