@@ -1,8 +1,14 @@
-"""Paths inside a root, resolved by the kernel (openat2(2)), never by string.
+"""Paths inside a root that may be hostile: resolved by the kernel, kept as descriptors.
 
-A root is an open directory. A hostile tree may hold links that point anywhere and may change while we look at it; with
-RESOLVE_IN_ROOT the kernel itself keeps every step below the root, as if after chroot(2), and magic links are refused.
-Everything that is made is made relative to a descriptor that was opened this way.
+A container's tree may hold any symbolic link, and another process may exchange directories while we look. So nothing
+here joins strings: `openat2(2)` resolves a path with the root as `/` (RESOLVE_IN_ROOT), magic links of procfs never
+count, and what was found is used by descriptor. Where something has to be made, `_walk` goes one component at a time,
+each opened without following links below the directory held open, so that no exchange leads out of the root:
+
+    root ──openat2(a, O_PATH|O_NOFOLLOW)──▶ a ──▶ b ── link to /x/y: start again at root with x, y ──▶ …
+    missing: mkdirat below the directory reached; a link that points nowhere is followed to where it would point
+
+All functions raise `OSError` with the path as it is inside the root.
 """
 
 from __future__ import annotations
@@ -13,177 +19,237 @@ import stat
 import struct
 from typing import Final
 
-from windlass.kernel import syscalls
-from windlass.kernel.syscalls import syscall
+from windlass.kernel.syscalls import OPENAT2, call, text
 
-RESOLVE_NO_XDEV: Final = 1
-RESOLVE_NO_MAGICLINKS: Final = 2
-RESOLVE_NO_SYMLINKS: Final = 4
-RESOLVE_BENEATH: Final = 8
-RESOLVE_IN_ROOT: Final = 16
+# openat2(2), "resolve".
+RESOLVE_NO_XDEV: Final = 0x01
+RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_NO_SYMLINKS: Final = 0x04
+RESOLVE_BENEATH: Final = 0x08
+RESOLVE_IN_ROOT: Final = 0x10
 
-_RETRIES = 128
-_MOST_LINKS = 40
+O_PATH: Final = os.O_PATH
+_MOST_LINKS: Final = 40
+"""As the kernel: more links than this in one path are a loop (path_resolution(7))."""
+_MOST_RETRIES: Final = 1000
+_HOW: Final = struct.Struct("=QQQ")
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY
 
 
 def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2), always close-on-exec. Raises OSError naming `path`.
-
-    The kernel says EAGAIN where a rename raced with a step to `..`; that is tried again a bounded number of times.
-    """
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
-    for attempt in range(_RETRIES):
+    """openat2(2), close-on-exec. EAGAIN (a rename somewhere at the wrong moment) is tried again."""
+    how = _HOW.pack(flags | os.O_CLOEXEC, mode, resolve)
+    encoded = text(path)
+    for attempt in range(_MOST_RETRIES):
         try:
-            return syscall(syscalls.OPENAT2, directory, os.fsencode(path), how, len(how), name="open", path=path)
+            return call("openat2", OPENAT2, directory, encoded, how, len(how), about=path)
         except OSError as error:
-            if error.errno not in {errno.EAGAIN, errno.EINTR} or attempt == _RETRIES - 1:
+            if error.errno not in {errno.EAGAIN, errno.EINTR} or attempt == _MOST_RETRIES - 1:
                 raise
     raise AssertionError("unreachable")
 
 
 def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
-    """Open `path` as a process would that has `root` as its root directory; links are followed inside it."""
-    return openat2(root, path or ".", flags, mode=mode, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    """Open `path` with the directory `root` as `/`: links, also absolute ones, and `..` stay inside.
+
+    Args:
+        root: descriptor of the directory.
+        path: absolute or relative; both begin at the root.
+        flags: as for open(2); O_CLOEXEC is added. With O_CREAT, `mode`.
+
+    Raises:
+        OSError: as open(2); ELOOP also for a magic link of procfs.
+    """
+    relative = path.lstrip("/") or "."
+    return openat2(root, relative, flags, mode=mode, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
-def open_beneath(root: int, path: str, flags: int, mode: int = 0) -> int:
-    """Open `path` below `root` without following any link; `..` that leaves it and absolute paths are errors."""
+def open_beneath(directory: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open a path below `directory`, without a symbolic link or a way up in it (for trees of our own, and procfs)."""
     resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
-    return openat2(root, path or ".", flags, mode=mode, resolve=resolve)
-
-
-def mkdir_all_in_root(root: int, path: str, mode: int = 0o755, *, owner: tuple[int, int] | None = None) -> int:
-    """Make a directory and its missing parents inside the root; returns an O_PATH descriptor of it.
-
-    A step that exists is followed by the kernel's rules, links included; what is missing is made beneath the directory
-    that was reached, so nothing outside the root can be created. A dangling link is a missing directory: what it points
-    to, inside the root, is made. Raises NotADirectoryError where a step is something else.
-    """
-    return _mkdir_all(root, path, mode, owner, _MOST_LINKS)
-
-
-def _mkdir_all(root: int, path: str, mode: int, owner: tuple[int, int] | None, links: int) -> int:
-    try:
-        return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
-    except FileNotFoundError:
-        pass
-    if links == 0:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-    steps = [step for step in path.split("/") if step not in {"", "."}]
-    reached = ""
-    for index, step in enumerate(steps):
-        parent = open_in_root(root, reached or "/", os.O_PATH | os.O_DIRECTORY)
-        try:
-            if step == "..":
-                continue
-            try:
-                os.mkdir(step, mode, dir_fd=parent)
-            except FileExistsError:
-                target = _dangling(parent, step)
-                if target is not None:
-                    start = target if target.startswith("/") else f"{reached}/{target}"
-                    return _mkdir_all(root, "/".join([start, *steps[index + 1 :]]), mode, owner, links - 1)
-            else:
-                if owner:
-                    os.chown(step, *owner, dir_fd=parent, follow_symlinks=False)
-        finally:
-            os.close(parent)
-            reached = f"{reached}/{step}"
-    return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
-
-
-def _dangling(directory: int, name: str) -> str | None:
-    """Where a link points whose target is missing; None for anything else."""
-    try:
-        return os.readlink(name, dir_fd=directory)
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            return None
-        raise
-
-
-def create_file_in_root(root: int, path: str, mode: int = 0o644, *, owner: tuple[int, int] | None = None) -> int:
-    """Make an empty file (and missing parents) where nothing is; returns an O_PATH descriptor of what stands there.
-
-    What exists is left as it is, whatever it is, and opened after following links inside the root.
-    """
-    try:
-        return open_in_root(root, path, os.O_PATH)
-    except FileNotFoundError:
-        pass
-    parent, name = split(path)
-    directory = mkdir_all_in_root(root, parent, owner=owner) if parent else os.dup(root)
-    try:
-        try:
-            made = os.open(
-                name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory
-            )
-        except FileExistsError:
-            target = os.readlink(name, dir_fd=directory)
-            return create_file_in_root(
-                root, target if target.startswith("/") else f"{parent}/{target}", mode, owner=owner
-            )
-        try:
-            if owner:
-                os.fchown(made, *owner)
-        finally:
-            os.close(made)
-        return open_beneath(directory, name, os.O_PATH)
-    finally:
-        os.close(directory)
-
-
-def split(path: str) -> tuple[str, str]:
-    """The path of the directory, and the last step; slashes at the end do not count."""
-    parent, _, name = path.rstrip("/").rpartition("/")
-    return parent, name
-
-
-def open_parent_in_root(root: int, path: str) -> tuple[int, str]:
-    """A descriptor of the directory that holds `path`'s last step (links before it followed inside the root), and the
-    step's name, itself not followed. For `/` the name is `.`. Raises OSError."""
-    parent, name = split(path)
-    if name in {"", ".", ".."}:
-        return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY), "."
-    return open_in_root(root, parent, os.O_PATH | os.O_DIRECTORY), name
+    return openat2(directory, path.lstrip("/") or ".", flags, mode=mode, resolve=resolve)
 
 
 def stat_in_root(root: int, path: str, *, follow: bool = True) -> os.stat_result:
-    """stat(2) or lstat(2) of a path inside the root."""
-    if follow:
-        found = open_in_root(root, path, os.O_PATH)
-        try:
-            return os.fstat(found)
-        finally:
-            os.close(found)
-    directory, name = open_parent_in_root(root, path)
+    """stat(2), or lstat(2), of a path inside a root."""
+    fd = open_in_root(root, path, O_PATH if follow else O_PATH | os.O_NOFOLLOW)
     try:
-        return os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return os.fstat(fd)
     finally:
-        os.close(directory)
+        os.close(fd)
 
 
 def readlink_in_root(root: int, path: str) -> str:
-    """The text of a symbolic link inside the root."""
-    directory, name = open_parent_in_root(root, path)
+    """The target of the symbolic link at `path` (the directories before it are resolved inside the root)."""
+    fd = open_in_root(root, path, O_PATH | os.O_NOFOLLOW)
     try:
-        return os.readlink(name, dir_fd=directory)
+        return os.readlink("", dir_fd=fd)
     finally:
-        os.close(directory)
+        os.close(fd)
 
 
-def read_file_in_root(root: int, path: str, *, limit: int = 1 << 20) -> bytes:
-    """The content of a regular file inside the root, at most `limit` bytes: a device or a pipe would block or run on.
+def read_file_in_root(root: int, path: str, *, limit: int) -> bytes:
+    """A regular file's contents. EISDIR or EINVAL if it is anything else, EFBIG if it has more than `limit` bytes."""
+    fd = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+            raise OSError(code, "not a regular file", path)
+        chunks, size = [], 0
+        while chunk := os.read(fd, min(limit + 1, 1 << 20)):
+            size += len(chunk)
+            if size > limit:
+                raise OSError(errno.EFBIG, f"more than {limit} bytes", path)
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(fd)
 
-    Raises OSError; EINVAL where it is not a regular file, EFBIG where it is larger.
+
+def mkdir_all_in_root(root: int, path: str, mode: int = 0o755) -> int:
+    """Make the directory `path` and those above it where they are missing; returns an O_PATH descriptor of it.
+
+    ENOTDIR if something else is there.
     """
-    descriptor = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    with open(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        data = b""
-        while chunk := file.read(limit + 1 - len(data)):
-            data += chunk
-            if len(data) > limit:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
-        return data
+    try:
+        return open_in_root(root, path, _DIRECTORY)
+    except FileNotFoundError:
+        pass
+    fd, missing = _walk(root, path)
+    return _make_directories(fd, missing, mode, path)
+
+
+def create_file_in_root(root: int, path: str, mode: int = 0o644) -> int:
+    """An O_PATH descriptor of what is at `path`; an empty file, with the directories above it, if nothing is.
+
+    The descriptor may be of any kind of thing that was there already, but never of a symbolic link.
+    """
+    try:
+        return open_in_root(root, path, O_PATH)
+    except FileNotFoundError:
+        pass
+    fd, missing = _walk(root, path)
+    if not missing:
+        return fd
+    parent = _make_directories(fd, missing[:-1], 0o755, path)
+    try:
+        return _create_file(parent, missing[-1], mode, path)
+    finally:
+        os.close(parent)
+
+
+def open_parent_in_root(root: int, path: str, mode: int = 0o755) -> tuple[int, str]:
+    """The directory that holds (or would hold) `path`, made where missing, and the last component, not looked at.
+
+    For making device nodes and symbolic links. EINVAL if the last component is `.`, `..` or nothing.
+    """
+    directory, _, name = path.rstrip("/").rpartition("/")
+    if name in {"", ".", ".."}:
+        raise OSError(errno.EINVAL, "the path has no last component", path)
+    return mkdir_all_in_root(root, directory, mode), name
+
+
+def reopen(fd: int, flags: int) -> int:
+    """Open anew, with other flags, what an O_PATH descriptor stands for. Needs the host's procfs at /proc."""
+    return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
+
+
+def _walk(root: int, path: str) -> tuple[int, list[str]]:
+    """Go as far as directories exist: the deepest one (O_PATH), and the components after it, free of `.`, `..` and
+    links. Without missing components, the descriptor is of the last one, whatever it is."""
+    held = [os.dup(root)]
+    left = _components(path)
+    links = 0
+    try:
+        while left:
+            name = left.pop()
+            if name == "..":
+                if len(held) > 1:
+                    os.close(held.pop())
+                continue
+            try:
+                fd = openat2(held[-1], name, O_PATH | os.O_NOFOLLOW, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+            except FileNotFoundError:
+                return held.pop(), _lexical([name, *reversed(left)], path)
+            kind = os.fstat(fd).st_mode
+            if stat.S_ISLNK(kind):
+                links += 1
+                target = _read_link(fd, links, path)
+                if target.startswith("/"):
+                    while len(held) > 1:
+                        os.close(held.pop())
+                left.extend(_components(target))
+                continue
+            held.append(fd)
+            if left and not stat.S_ISDIR(kind):
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return held.pop(), []
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def _components(path: str) -> list[str]:
+    """The components, last first."""
+    return [name for name in reversed(path.split("/")) if name not in {"", "."}]
+
+
+def _lexical(names: list[str], path: str) -> list[str]:
+    """Resolve `..` among components of which none exists; one that leads above them is refused, as by mkdir -p."""
+    result: list[str] = []
+    for name in names:
+        if name != "..":
+            result.append(name)
+        elif not result:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        else:
+            result.pop()
+    return result
+
+
+def _read_link(fd: int, links: int, path: str) -> str:
+    try:
+        target = os.readlink("", dir_fd=fd)
+    finally:
+        os.close(fd)
+    if links > _MOST_LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return target
+
+
+def _make_directories(fd: int, names: list[str], mode: int, path: str) -> int:
+    """Make directories below `fd`, which is consumed, one inside the other. What another process put there in the
+    meantime serves if it is a directory, not if it is a link."""
+    for name in names:
+        try:
+            try:
+                os.mkdir(name, mode, dir_fd=fd)
+            except FileExistsError:
+                pass
+            below = openat2(fd, name, _DIRECTORY | os.O_NOFOLLOW, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), path) from None
+        finally:
+            os.close(fd)
+        fd = below
+    return _as_directory(fd, path)
+
+
+def _as_directory(fd: int, path: str) -> int:
+    if not stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return fd
+
+
+def _create_file(parent: int, name: str, mode: int, path: str) -> int:
+    try:
+        try:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+            os.close(openat2(parent, name, flags, mode=mode, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS))
+        except FileExistsError:
+            pass
+        return openat2(parent, name, O_PATH, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), path) from None

@@ -1,56 +1,45 @@
-"""Processes by descriptor (pidfd_open(2)): a pidfd names one process for good, a number may go to another."""
+"""Processes by descriptor (pidfd_open(2)): a pid may name another process tomorrow, a pidfd never does."""
 
 from __future__ import annotations
 
+import errno
 import os
 import select
-import signal
+import signal as signals
 
-from windlass.kernel import syscalls
-from windlass.kernel.syscalls import syscall
+from windlass.kernel.syscalls import PIDFD_GETFD, call
 
 
-def pidfd_open(pid: int) -> int:
-    """A close-on-exec descriptor of a process; readable once it has ended. Raises ProcessLookupError."""
+def open_pidfd(pid: int) -> int:
+    """A descriptor of the process `pid`. ESRCH if there is none (a zombie still counts as one)."""
     return os.pidfd_open(pid)
 
 
-def pidfd_send_signal(pidfd: int, number: int) -> None:
-    """Send a signal. Raises ProcessLookupError where the process has ended and was reaped."""
-    signal.pidfd_send_signal(pidfd, number)
+def send_signal(pidfd: int, number: int) -> None:
+    """Send a signal; `ProcessLookupError` if the process has ended."""
+    signals.pidfd_send_signal(pidfd, number)
 
 
-def pidfd_getfd(pidfd: int, descriptor: int) -> int:
-    """A copy of another process's descriptor (pidfd_getfd(2))."""
-    return syscall(syscalls.PIDFD_GETFD, pidfd, descriptor, 0, name="pidfd_getfd")
+def get_fd(pidfd: int, fd: int) -> int:
+    """A copy of a descriptor of another process, close-on-exec."""
+    return call("pidfd_getfd", PIDFD_GETFD, pidfd, fd)
 
 
 def has_ended(pidfd: int) -> bool:
-    """Whether the process has ended, reaped or not."""
+    """Has the process ended (reaped or not)?"""
+    return wait_end(pidfd, 0.0)
+
+
+def wait_end(pidfd: int, seconds: float | None = None) -> bool:
+    """Wait until the process has ended, at most `seconds`; did it? Reaps nothing, and need not be the parent."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
-def start_time(pid: int) -> int:
-    """When the process started, in clock ticks since boot: with the pid it names a process (proc_pid_stat(5)).
-
-    Raises ProcessLookupError where there is none.
-    """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except FileNotFoundError:
-        raise ProcessLookupError(pid) from None
-
-
-def open_checked(pid: int, started: int) -> int:
-    """A pidfd of the process that had `pid` and started at `started`; ProcessLookupError where it is another now."""
-    pidfd = pidfd_open(pid)
-    try:
-        if start_time(pid) != started:
-            raise ProcessLookupError(pid)
-    except BaseException:
-        os.close(pidfd)
-        raise
-    return pidfd
+def reap(pidfd: int) -> int:
+    """Wait for the end of a child and reap it: its exit code as subprocesses have it (negative for a signal)."""
+    result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    if result is None:
+        raise ChildProcessError(errno.ECHILD, os.strerror(errno.ECHILD))
+    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status

@@ -1,97 +1,204 @@
-"""A process's own attributes: prctl(2), descriptors, limits, OOM score."""
+"""The calling process's own attributes, and what /proc says of others."""
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import os
 import resource
-from typing import Final
+import struct
+from typing import Final, NamedTuple
 
-from windlass.kernel import syscalls
-from windlass.kernel.syscalls import LIBC, check, syscall
+from windlass.kernel.mount_options import MOUNT_ATTR_RDONLY
+from windlass.kernel.mounts import open_tree_clone, set_attributes
+from windlass.kernel.syscalls import CLOSE_RANGE, call, number_of
 
-PR_SET_PDEATHSIG: Final = 1
-PR_SET_DUMPABLE: Final = 4
-PR_SET_KEEPCAPS: Final = 8
-PR_SET_NAME: Final = 15
-PR_SET_SECUREBITS: Final = 28
-PR_SET_CHILD_SUBREAPER: Final = 36
-PR_SET_NO_NEW_PRIVS: Final = 38
-
-CLOSE_RANGE_CLOEXEC: Final = 4
-
-# getrlimit(2)'s names as OCI and Docker write them.
-RLIMITS: Final = {name: getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")} | {
-    "RLIMIT_LOCKS": 10,
-    "RLIMIT_SIGPENDING": 11,
-    "RLIMIT_MSGQUEUE": 12,
-    "RLIMIT_NICE": 13,
-    "RLIMIT_RTPRIO": 14,
-    "RLIMIT_RTTIME": 15,
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
+_CLOSE_RANGE_CLOEXEC: Final = 4
+_ALL_FDS: Final = 0xFFFFFFFF
+_KEYCTL_JOIN_SESSION_KEYRING: Final = 1
+_WHO_PROCESS: Final = 1
+_IO_CLASSES: Final = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+_SCHEDULER_FLAGS: Final = {
+    "SCHED_FLAG_RESET_ON_FORK": 0x01,
+    "SCHED_FLAG_RECLAIM": 0x02,
+    "SCHED_FLAG_DL_OVERRUN": 0x04,
+    "SCHED_FLAG_KEEP_POLICY": 0x08,
+    "SCHED_FLAG_KEEP_PARAMS": 0x10,
+    "SCHED_FLAG_UTIL_CLAMP_MIN": 0x20,
+    "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
 }
+_POLICIES: Final = {
+    "SCHED_OTHER": 0,
+    "SCHED_FIFO": 1,
+    "SCHED_RR": 2,
+    "SCHED_BATCH": 3,
+    "SCHED_ISO": 4,
+    "SCHED_IDLE": 5,
+    "SCHED_DEADLINE": 6,
+}
+_PERSONALITIES: Final = {"LINUX": 0x0000, "LINUX32": 0x0008}
 RLIM_INFINITY: Final = 2**64 - 1
 
 
-def prctl(option: int, value: int | bytes = 0, name: str = "prctl") -> None:
-    """prctl(2) with one argument."""
-    argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
-    check(LIBC.prctl(option, argument, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)), name)
+def _prctl(name: str, option: int, a: int = 0) -> None:
+    call(f"prctl({name})", number_of("prctl"), option, a)
 
 
-def set_name(name: str) -> None:
-    """The name in /proc/self/comm, 15 bytes at most."""
-    prctl(PR_SET_NAME, name.encode()[:15], "set name")
-
-
-def set_parent_death_signal(number: int) -> None:
-    """Be sent this signal when the parent thread ends; 0 clears."""
-    prctl(PR_SET_PDEATHSIG, number, "set parent death signal")
+def set_no_new_privs() -> None:
+    """From now on execve grants nothing (PR_SET_NO_NEW_PRIVS). Irrevocable."""
+    _prctl("PR_SET_NO_NEW_PRIVS", _PR_SET_NO_NEW_PRIVS, 1)
 
 
 def set_child_subreaper() -> None:
-    """Orphaned descendants become our children."""
-    prctl(PR_SET_CHILD_SUBREAPER, 1, "set child subreaper")
+    """Orphans below this process become its children."""
+    _prctl("PR_SET_CHILD_SUBREAPER", _PR_SET_CHILD_SUBREAPER, 1)
 
 
-def set_no_new_privileges() -> None:
-    """execve(2) gives no privileges from now on; cannot be undone."""
-    prctl(PR_SET_NO_NEW_PRIVS, 1, "set no_new_privs")
+def set_parent_death_signal(number: int) -> None:
+    """The signal that this process gets when its parent ends; 0 for none. The kernel clears it at a change of uid."""
+    _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, number)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Whether processes of the same user may look into this one (ptrace, /proc/PID/{exe,fd,mem}). execve sets it."""
+    _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, int(dumpable))
 
 
 def close_on_exec_from(first: int) -> None:
-    """Mark every descriptor from `first` on close-on-exec (close_range(2))."""
-    syscall(syscalls.CLOSE_RANGE, first, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC, name="close_range")
+    """Mark every descriptor from `first` on, whoever opened it, to be closed by execve."""
+    call("close_range", CLOSE_RANGE, first, _ALL_FDS, _CLOSE_RANGE_CLOEXEC)
 
 
-def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
-    """Close every descriptor from `first` to `last`."""
-    syscall(syscalls.CLOSE_RANGE, first, last, 0, name="close_range")
+def close_range(first: int, last: int) -> None:
+    """Close the descriptors `first` to `last`, both included."""
+    if first <= last:
+        call("close_range", CLOSE_RANGE, first, last, 0)
 
 
-def set_rlimit(name: str, soft: int, hard: int) -> None:
-    """setrlimit(2) by name; -1 and 2**64-1 mean unlimited. Raises OSError naming it, ValueError for no such name."""
-    if name not in RLIMITS:
-        raise ValueError(f"invalid rlimit type: {name}")
+def join_new_session_keyring(name: str) -> None:
+    """A new session keyring (keyrings(7)), so that keys of the caller cannot be used. A kernel without keyrings, or
+    one whose quota is used up, leaves the process with the old one: ENOSYS, EDQUOT are the caller's to judge."""
+    encoded = name.encode() + b"\0"
+    call("keyctl", number_of("keyctl"), _KEYCTL_JOIN_SESSION_KEYRING, encoded)
 
-    def bounded(value: int) -> int:
-        return resource.RLIM_INFINITY if value in {-1, RLIM_INFINITY} else value
 
+def set_personality(domain: str) -> None:
+    """personality(2); `LINUX` or `LINUX32`."""
+    if domain not in _PERSONALITIES:
+        raise OSError(errno.EINVAL, "unknown personality", domain)
+    call("personality", number_of("personality"), _PERSONALITIES[domain])
+
+
+def set_hostname(name: str) -> None:
+    """The UTS namespace's host name."""
+    encoded = os.fsencode(name)
+    call("sethostname", number_of("sethostname"), encoded, len(encoded), about=name)
+
+
+def set_domainname(name: str) -> None:
+    """The UTS namespace's NIS domain name."""
+    encoded = os.fsencode(name)
+    call("setdomainname", number_of("setdomainname"), encoded, len(encoded), about=name)
+
+
+def set_io_priority(io_class: str, priority: int) -> None:
+    """ioprio_set(2); class `IOPRIO_CLASS_RT`, `_BE` or `_IDLE`, priority 0 to 7."""
+    if io_class not in _IO_CLASSES or not 0 <= priority <= 7:
+        raise OSError(errno.EINVAL, "invalid I/O priority", f"{io_class} {priority}")
+    call("ioprio_set", number_of("ioprio_set"), _WHO_PROCESS, 0, _IO_CLASSES[io_class] << 13 | priority)
+
+
+def pack_scheduler(scheduler: dict[str, object]) -> bytes:
+    """An OCI `process.scheduler` as struct sched_attr (sched_setattr(2)). `ValueError` for an unknown name."""
+    policy, names = scheduler.get("policy"), scheduler.get("flags") or []
+    assert isinstance(names, list)
+    if policy not in _POLICIES:
+        raise ValueError(f"unknown scheduling policy: {policy!r}")
+    flags = 0
+    for name in names:
+        if name not in _SCHEDULER_FLAGS:
+            raise ValueError(f"unknown scheduler flag: {name!r}")
+        flags |= _SCHEDULER_FLAGS[name]
+    values = [int(str(scheduler.get(key) or 0)) for key in ("nice", "priority", "runtime", "deadline", "period")]
+    return struct.pack("=IIQiIQQQ", 48, _POLICIES[policy], flags, *values)
+
+
+def set_scheduler(attributes: bytes) -> None:
+    """sched_setattr(2) on this process, with what `pack_scheduler` made."""
+    call("sched_setattr", number_of("sched_setattr"), 0, attributes, 0)
+
+
+def set_rlimit(kind: int, soft: int, hard: int) -> None:
+    """setrlimit(2); `RLIM_INFINITY`, or any larger number, is unlimited."""
+    resource.setrlimit(kind, (_python_limit(soft), _python_limit(hard)))
+
+
+def _python_limit(value: int) -> int:
+    return resource.RLIM_INFINITY if value >= RLIM_INFINITY or value < 0 else value
+
+
+class ProcessStat(NamedTuple):
+    """Fields of /proc/PID/stat. `start_time` in clock ticks since boot names, with the pid, a process for ever."""
+
+    pid: int
+    name: str
+    state: str
+    parent: int
+    start_time: int
+
+
+def read_stat(pid: int) -> ProcessStat:
+    """`ProcessLookupError` if there is no such process."""
     try:
-        resource.setrlimit(RLIMITS[name], (bounded(soft), bounded(hard)))
-    except ValueError as error:
-        raise PermissionError(1, f"{error}", name) from None
-    except OSError as error:
-        raise OSError(error.errno, f"error setting rlimit type {name}: {error.strerror}") from None
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(pid)) from None
+    before, _, after = content.rpartition(b")")  # the name may contain anything, also parentheses
+    fields = after.split()
+    name = before.partition(b"(")[2].decode(errors="replace")
+    return ProcessStat(pid, name, fields[0].decode(), int(fields[1]), int(fields[19]))
 
 
-def set_oom_score_adjustment(value: int, pid: int | str = "self") -> None:
-    """oom_score_adj, -1000 to 1000 (proc(5)); lowering it needs CAP_SYS_RESOURCE."""
-    with open(f"/proc/{pid}/oom_score_adj", "w") as file:
-        file.write(str(value))
+def is_process(pid: int, start_time: int) -> bool:
+    """Is `pid` still the process that began at `start_time`, and not ended?"""
+    try:
+        stat = read_stat(pid)
+    except ProcessLookupError:
+        return False
+    return stat.start_time == start_time and stat.state not in {"Z", "X"}
 
 
-def set_identity(uid: int, gid: int, groups: list[int]) -> None:
-    """Become a user: supplementary groups, then all group ids, then all user ids."""
-    os.setgroups(groups)
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
+def write_oom_score_adj(value: int, *, proc: str = "/proc/self") -> None:
+    """oom_score_adj of the process whose procfs directory is `proc`. Lowering it needs CAP_SYS_RESOURCE (EACCES)."""
+    fd = os.open(f"{proc}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, str(value).encode())
+    finally:
+        os.close(fd)
+
+
+def runs_from_read_only() -> bool:
+    """Is this process's executable on a read-only mount, so that nobody can write it through /proc/PID/exe?"""
+    fd = os.open("/proc/self/exe", os.O_PATH | os.O_CLOEXEC)
+    try:
+        return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
+    finally:
+        os.close(fd)
+
+
+def open_read_only_executable(path: str) -> int:
+    """A descriptor of a program for `os.execve(fd, …)` or `/proc/self/fd/N`, by a read-only mount of its own.
+
+    Whoever runs from it cannot be the way to overwrite the program: a container that gets hold of /proc/PID/exe of a
+    runtime process (CVE-2019-5736) finds a file on a read-only mount that is in no mount namespace, so nobody can
+    remount it. It shares the page cache with the program itself, where a copy in memory would not.
+    """
+    fd = open_tree_clone(path)
+    try:
+        set_attributes(fd, set_=MOUNT_ATTR_RDONLY)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

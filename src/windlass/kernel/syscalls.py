@@ -1,8 +1,15 @@
-"""System calls through ctypes: one C library handle, errno as `OSError`, numbers for calls that libc does not wrap.
+"""System calls that Python's `os` does not have, through the C library's `syscall` and ctypes.
 
-A ctypes call releases the interpreter's lock while the kernel works. Pointers to Python bytes are passed as they are;
-a path is encoded with the file system's encoding. Every function here is a thin `check`; the rooms beside this one give
-the calls their meaning.
+One foreign function serves all of them: its prototype is seven machine words, so that numbers pass as 64 bits (a bare
+ctypes call would cut them to a C `int`), and a word may also be `bytes` or a ctypes buffer, whose address is passed.
+A call costs about half a microsecond over the kernel's own time. The GIL is released meanwhile, except where
+`call_holding_gil` says so.
+
+Errors are `OSError`s that name the call and, where there is one, the object:
+
+    OSError: [Errno 22] move_mount: Invalid argument: '/proc'
+
+Since Linux 5.1 new calls have the same number on all machines; the few older ones used here are in `_NUMBERS`.
 """
 
 from __future__ import annotations
@@ -10,68 +17,102 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from typing import Any, Final
+from typing import Final, TypeAlias
 
-LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_syscall: Final = LIBC.syscall
-_syscall.restype = ctypes.c_long
-
-# Numbers from 424 (pidfd_send_signal) on are the same on every architecture.
-PIDFD_SEND_SIGNAL: Final = 424
+# The same everywhere (Linux: include/uapi/asm-generic/unistd.h).
 OPEN_TREE: Final = 428
 MOVE_MOUNT: Final = 429
 FSOPEN: Final = 430
 FSCONFIG: Final = 431
 FSMOUNT: Final = 432
-FSPICK: Final = 433
-PIDFD_OPEN: Final = 434
 CLONE3: Final = 435
 CLOSE_RANGE: Final = 436
 OPENAT2: Final = 437
 PIDFD_GETFD: Final = 438
+FACCESSAT2: Final = 439
 MOUNT_SETATTR: Final = 442
 
-_BY_MACHINE: Final[dict[str, dict[str, int]]] = {
-    "x86_64": {
-        "pivot_root": 155, "seccomp": 317, "capset": 126, "keyctl": 250, "ioprio_set": 251, "sched_setattr": 314,
-        "personality": 135, "set_mempolicy": 238,
-    },
-    "aarch64": {
-        "pivot_root": 41, "seccomp": 277, "capset": 91, "keyctl": 219, "ioprio_set": 30, "sched_setattr": 274,
-        "personality": 92, "set_mempolicy": 237,
-    },
-}  # fmt: skip
+_NAMES: Final = (
+    "mount", "umount2", "pivot_root", "unshare", "setns", "prctl", "personality", "sethostname", "setdomainname",
+    "capset", "capget", "seccomp", "keyctl", "ioprio_set", "sched_setattr", "set_mempolicy", "setgroups",
+)  # fmt: skip
+_GENERIC: Final = (40, 39, 41, 97, 268, 167, 92, 161, 162, 91, 90, 277, 219, 30, 274, 237, 159)
+_NUMBERS: Final = {
+    "x86_64": (165, 166, 155, 272, 308, 157, 135, 170, 171, 126, 125, 317, 250, 251, 314, 238, 116),
+    "aarch64": _GENERIC,
+    "riscv64": _GENERIC,
+    "loongarch64": _GENERIC,
+}
+_NUMBER_OF: Final = dict(zip(_NAMES, _NUMBERS.get(os.uname().machine, ()), strict=False))
 
-NUMBERS: Final = _BY_MACHINE.get(os.uname().machine, {})
+AT_FDCWD: Final = -100
+AT_SYMLINK_NOFOLLOW: Final = 0x100
+AT_EACCESS: Final = 0x200
+AT_EMPTY_PATH: Final = 0x1000
+AT_RECURSIVE: Final = 0x8000
+
+Word: TypeAlias = "int | bytes | ctypes.Array[ctypes.c_char] | None"
+
+_library = ctypes.CDLL(None, use_errno=True)
+_words = (ctypes.c_long, *(ctypes.c_void_p,) * 6)
+_syscall = _library.syscall
+_syscall.argtypes = _words
+_syscall.restype = ctypes.c_long
+
+_holding = ctypes.PyDLL(None, use_errno=True).syscall
+_holding.argtypes = _words
+_holding.restype = ctypes.c_long
 
 
-def number(name: str) -> int:
-    """The number of a call on this machine. Raises OSError(ENOSYS) where it is not known."""
+def number_of(name: str) -> int:
+    """The number of one of the older calls on this machine. ENOSYS for a machine type that is not in the table."""
     try:
-        return NUMBERS[name]
+        return _NUMBER_OF[name]
     except KeyError:
-        raise OSError(errno.ENOSYS, f"{name}: unknown on {os.uname().machine}") from None
+        raise OSError(errno.ENOSYS, f"{name}: the number of this call on {os.uname().machine} is not known") from None
 
 
-def fail(name: str, path: str | os.PathLike[str] | None = None) -> OSError:
-    """The error that the last failed call left, with what it was about."""
+def call(
+    name: str,
+    number: int,
+    a: Word = 0,
+    b: Word = 0,
+    c: Word = 0,
+    d: Word = 0,
+    e: Word = 0,
+    f: Word = 0,
+    *,
+    about: str | None = None,
+) -> int:
+    """Make system call `number`; `name` and `about` (a path or object) are for the error.
+
+    Signed numbers may be negative; a `bytes` argument must be NUL-terminated where the kernel reads a string (`text`).
+    """
+    result: int = _syscall(number, a, b, c, d, e, f)
+    if result == -1:
+        raise failure(name, about)
+    return result
+
+
+def call_holding_gil(name: str, number: int, *words: Word) -> int:
+    """As `call`, with the GIL held throughout: for calls that return twice. The child then owns a GIL that no thread,
+    of which the child has but one, can have taken in between."""
+    result: int = _holding(number, *words, *[0] * (6 - len(words)))
+    if result == -1:
+        raise failure(name, None)
+    return result
+
+
+def failure(name: str, about: str | None) -> OSError:
+    """The error of the call that has just failed."""
     code = ctypes.get_errno()
-    if path is None:
-        return OSError(code, f"{name}: {os.strerror(code)}")
-    return OSError(code, f"{name}: {os.strerror(code)}", os.fspath(path))
+    message = f"{name}: {os.strerror(code)}"
+    return OSError(code, message) if about is None else OSError(code, message, about)
 
 
-def syscall(call: int, *arguments: Any, name: str = "", path: str | os.PathLike[str] | None = None) -> int:
-    """Make a system call by number; integers are passed as longs. Raises OSError naming `name` and `path`."""
-    converted = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
-    result = int(_syscall(ctypes.c_long(call), *converted))
-    if result < 0:
-        raise fail(name or f"system call {call}", path)
-    return result
-
-
-def check(result: int, name: str, path: str | os.PathLike[str] | None = None) -> int:
-    """A libc function's result, or its error."""
-    if result < 0:
-        raise fail(name, path)
-    return result
+def text(value: str | bytes) -> bytes:
+    """A path or string as the kernel reads it. EINVAL for one with a NUL inside, which the kernel would cut there."""
+    encoded = os.fsencode(value)
+    if b"\0" in encoded:
+        raise OSError(errno.EINVAL, "a NUL inside a path or option", os.fsdecode(encoded))
+    return encoded
