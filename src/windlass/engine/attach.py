@@ -212,11 +212,13 @@ class AttachHub:
         if self._eof_wanted:
             self.send_eof()
         self._pump = asyncio.create_task(self._run(upstream), name="attach")
+        # Not at the end of the coroutine: cancelled early enough it never begins.
+        self._pump.add_done_callback(lambda _: upstream.close())
 
     async def _run(self, upstream: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         rest = b""
-        try:
+        with contextlib.suppress(OSError):
             while data := await loop.sock_recv(upstream, _CHUNK):
                 frames: list[tuple[int, int, int]] = []
                 if not self.terminal:
@@ -228,14 +230,8 @@ class AttachHub:
                     client.offer(data, frames)
                 if any(client.waiting > FULL for client in self._clients):
                     await self._let_them_drain()
-        except asyncio.CancelledError:
-            raise  # nobody is left, or `close` ends the clients
-        except OSError:
-            self._end_clients()
-        else:
-            self._end_clients()
-        finally:
-            upstream.close()
+        # Not when cancelled: then nobody is left, or `close` ends the clients.
+        self._end_clients()
 
     def _end_clients(self) -> None:
         self._upstream, self._pump = None, None
@@ -249,7 +245,8 @@ class AttachHub:
             before = {client: client.taken for client in full}
             self._drained.clear()
             try:
-                await asyncio.wait_for(self._drained.wait(), PATIENCE)
+                async with asyncio.timeout(PATIENCE):
+                    await self._drained.wait()
             except TimeoutError:
                 for client, taken in before.items():
                     if client.taken == taken:

@@ -146,7 +146,8 @@ class Events:
                 subscriber.arrived.clear()
                 timeout = None if until is None else max(0, until - self._clock()) / SECOND
                 try:
-                    await asyncio.wait_for(subscriber.arrived.wait(), timeout)
+                    async with asyncio.timeout(timeout):
+                        await subscriber.arrived.wait()
                 except TimeoutError:
                     return
         finally:

@@ -180,16 +180,14 @@ class HealthMonitor:
         return Result(start, self._clock(), exit_code, output)
 
     async def _probe_once(self) -> tuple[int, str]:
-        check, container = self._check, self._container
-        try:
-            probe = await asyncio.wait_for(self._probe(container, check.command), _START_PATIENCE)
-        except TimeoutError:
-            raise TimeoutError(f"timed out starting health check for container {container.id}") from None
+        check = self._check
+        probe = await self._start_probe()
         reading = asyncio.ensure_future(probe.output(LONGEST_OUTPUT + 1))
         try:
             try:
-                output = await asyncio.wait_for(asyncio.shield(reading), check.timeout / SECOND)
-                return await probe.exit_code(), _shown(output)
+                async with asyncio.timeout(check.timeout / SECOND):
+                    output = await asyncio.shield(reading)
+                    return await probe.exit_code(), _shown(output)
             except TimeoutError:
                 await probe.kill()
                 said = _shown(await reading)
@@ -200,6 +198,20 @@ class HealthMonitor:
             raise
         finally:
             reading.cancel()
+
+    async def _start_probe(self) -> Probe:
+        container = self._container
+        starting = asyncio.ensure_future(self._probe(container, self._check.command))
+        try:
+            async with asyncio.timeout(_START_PATIENCE):
+                return await asyncio.shield(starting)
+        except TimeoutError:
+            starting.cancel()
+            raise TimeoutError(f"timed out starting health check for container {container.id}") from None
+        except asyncio.CancelledError:
+            # A process may be running whose handle is on its way: it must not be left alone.
+            await (await starting).kill()
+            raise
 
 
 def _shown(output: bytes) -> str:
