@@ -24,7 +24,7 @@ RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 
 NUD_REACHABLE, NUD_STALE, NUD_FAILED, NUD_NOARP, NUD_PERMANENT = 0x02, 0x04, 0x20, 0x40, 0x80
 
-_NTF_SELF = 0x02
+_NTF_USE, _NTF_SELF = 0x01, 0x02
 _AF_BRIDGE = 7
 _NDA_DST, _NDA_LLADDR = 1, 2
 _HEADER = struct.Struct("=BxxxiHBB")
@@ -44,6 +44,12 @@ def new_neighbour(index: int, address: IPAddress, mac: str, *, state: int = NUD_
     body = _HEADER.pack(family_of(address.version), index, state, 0, 0)
     body += attribute(_NDA_DST, address.packed) + attribute(_NDA_LLADDR, parse_mac(mac))
     return Message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body, f"neighbour {address} on link {index}")
+
+
+def ask_neighbour(index: int, address: IPAddress) -> Message:
+    """Let the kernel ask for the neighbour's MAC now: the broadcast also tells everybody where the asker is."""
+    body = _HEADER.pack(family_of(address.version), index, 0, _NTF_USE, 0) + attribute(_NDA_DST, address.packed)
+    return Message(RTM_NEWNEIGH, NLM_F_CREATE, body, f"neighbour {address} on link {index}")
 
 
 def delete_neighbour(index: int, address: IPAddress) -> Message:

@@ -1,0 +1,1 @@
+"""Kinds of networks, one file each."""
