@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -23,6 +24,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 QUIET_SECONDS = 60.0
+# Who has just taken one is about to use it, and would share the interpreter with us.
+REFILL_DELAY_SECONDS = 0.005
 _FIRST_TARGET = 2
 
 log = logging.getLogger(__name__)
@@ -39,14 +42,17 @@ class WarmPool(Generic[T]):
         *,
         limit: int,
         quiet_seconds: float = QUIET_SECONDS,
+        refill_delay: float = REFILL_DELAY_SECONDS,
     ) -> None:
         """`make` and `dispose` run in the pool's thread; `limit` bounds how many things wait, 0 prepares none."""
+        self._refill_delay = refill_delay
         self._make, self._dispose = make, dispose
         self._name, self._limit, self._quiet_seconds = name, limit, quiet_seconds
         self._changed = threading.Condition()
         self._ready: deque[T] = deque()
         self._waiting: deque[Future[T]] = deque()
         self._target = 0
+        self._last_take = 0.0
         self._closed = False
         self._failed = False
         self._thread: threading.Thread | None = None
@@ -70,6 +76,7 @@ class WarmPool(Generic[T]):
                 self._thread = threading.Thread(target=self._run, name=f"pool-{self._name}", daemon=True)
                 self._thread.start()
             self._failed = False
+            self._last_take = time.monotonic()
             if self._ready:
                 future.set_running_or_notify_cancel()
                 future.set_result(self._ready.popleft())
@@ -111,7 +118,10 @@ class WarmPool(Generic[T]):
             if self._waiting:
                 return partial(self._serve, self._waiting.popleft())
             if len(self._ready) < self._target and not self._failed:
-                return self._refill
+                if (pause := self._last_take + self._refill_delay - time.monotonic()) <= 0:
+                    return self._refill
+                self._changed.wait(pause)
+                continue
             if len(self._ready) > self._target:
                 return partial(self._discard, self._ready.pop())
             if not self._changed.wait(self._quiet_seconds if self._target else None):
