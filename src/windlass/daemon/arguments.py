@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from windlass.daemon.options import BY_FLAG, BY_SHORT, OPTIONS, Option
@@ -37,16 +36,16 @@ _OWN_HELP = (
 _SWITCHES = {"validate", "help", "version"}
 
 
-@dataclass
 class Arguments:
     """A parsed command line: values by field of `Settings`, and which flags were given, with their text."""
 
-    values: dict[str, Any] = field(default_factory=dict)
-    given: dict[str, str] = field(default_factory=dict)
-    config_file: str | None = None
-    validate: bool = False
-    help: bool = False
-    version: bool = False
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.given: dict[str, str] = {}
+        self.config_file: str | None = None
+        self.validate = False
+        self.help = False
+        self.version = False
 
 
 def parse_arguments(words: list[str]) -> Arguments:

@@ -6,18 +6,21 @@ SIGUSR1           write the stacks of all tasks to the log
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import os
-import signal
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from windlass import __version__
 from windlass.daemon.arguments import Arguments, help_text, parse_arguments
-from windlass.daemon.hosts import check_hosts
-from windlass.daemon.settings import Settings, load_settings
 from windlass.errors import WindlassError
+
+if TYPE_CHECKING:
+    import logging
+    import signal
+
+    from windlass.daemon.settings import Settings
+
+# asyncio, ssl and the rooms are imported where they are needed: --help and wrong flags must not wait for them.
 
 _INSISTENT: Final = 3  # signals after which the end does not wait for anything
 
@@ -32,6 +35,9 @@ def main(argv: list[str]) -> int:
         if arguments.version:
             print(f"windlass version {__version__}")  # noqa: T201
             return 0
+        from windlass.daemon.hosts import check_hosts
+        from windlass.daemon.settings import load_settings
+
         settings = load_settings(arguments)
         check_hosts(settings)
     except WindlassError as error:
@@ -45,6 +51,8 @@ def main(argv: list[str]) -> int:
 
 def run(arguments: Arguments, settings: Settings) -> int:
     """Check the host and serve until a signal ends it; returns the exit status."""
+    import asyncio
+
     from windlass.daemon import checks, logs
 
     logs.set_up(settings)
@@ -59,7 +67,10 @@ def run(arguments: Arguments, settings: Settings) -> int:
 
 
 async def _serve(arguments: Arguments, settings: Settings) -> int:
+    import asyncio
+    import gc
     import logging
+    import signal
 
     from windlass.daemon.service import Daemon
 
@@ -113,11 +124,10 @@ async def _serve(arguments: Arguments, settings: Settings) -> int:
     return 0
 
 
-def _dump_tasks(log: object) -> None:
+def _dump_tasks(log: logging.Logger) -> None:
     """What every task waits for, for a bug report."""
-    import logging
+    import asyncio
 
-    assert isinstance(log, logging.Logger)
     for task in asyncio.all_tasks():
         frames = [f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}" for frame in task.get_stack()]
         log.info("task %s", task.get_name(), extra={"fields": {"coroutine": repr(task.get_coro()), "at": frames}})

@@ -7,17 +7,14 @@ of `Settings` it becomes is the table's third column.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from windlass.errors import InvalidParameter
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """How values of a kind are read. `repeatable`: flags add up. `metavar` is for `--help`; empty for switches."""
 
     metavar: str
@@ -26,8 +23,7 @@ class Kind:
     repeatable: bool = False
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """One option. `key` is its name in daemon.json; `unused` says why it is accepted and does nothing here."""
 
     flag: str
@@ -182,6 +178,8 @@ def _pools_from_json(key: str, value: Any) -> list[Any]:
 
 
 def _address(text: str) -> str:
+    import ipaddress
+
     try:
         return str(ipaddress.ip_address(text)) if text else ""
     except ValueError:
