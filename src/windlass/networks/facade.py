@@ -431,7 +431,7 @@ class Networks:
         found: dict[str, dict[str, int]] = {}
         for name in names:
             try:
-                counters = link.read_link(self._netlink, name, statistics=True).statistics
+                counters = link.read_link(self._netlink, name).statistics
             except OSError:
                 continue  # the container has just ended
             if counters is not None:

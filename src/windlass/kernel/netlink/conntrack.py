@@ -77,6 +77,8 @@ def _encode(kind: int, pattern: Tuple) -> tuple[bytes, int]:
         if address is not None:
             addresses += attribute(place if address.version == 4 else place + 2, address.packed)
             flags |= flag
+    if pattern.protocol is None and (pattern.source_port is not None or pattern.destination_port is not None):
+        raise ValueError("a port is of a protocol, and none is given")
     if pattern.protocol is not None:
         protocol += u8(_CTA_PROTO_NUM, pattern.protocol)
         flags |= _F_PROTO_NUM
