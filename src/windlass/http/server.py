@@ -12,7 +12,6 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from email.utils import formatdate
 from typing import Any
 
 from windlass.http.connection import Connection
@@ -22,7 +21,15 @@ from windlass.http.message import Handler
 
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 1024
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _log = logging.getLogger("windlass.http")
+
+
+def _http_date(second: int) -> str:
+    """RFC 9110, section 5.6.7, in English whatever the locale is (and without the package `email`, which is large)."""
+    year, month, day, hour, minute, second, weekday, *_ = time.gmtime(second)
+    return f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month - 1]} {year:04d} {hour:02d}:{minute:02d}:{second:02d} GMT"
 
 
 class Server:
@@ -144,7 +151,7 @@ class Server:
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._common = f"{self._fixed}Date: {formatdate(second, usegmt=True)}\r\n"
+            self._common = f"{self._fixed}Date: {_http_date(second)}\r\n"
         return self._common, self._lines
 
     def _sweep_now(self) -> None:
