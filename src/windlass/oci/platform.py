@@ -36,6 +36,11 @@ _KNOWN_ARCH: Final = frozenset(
     ppc ppc64 ppc64le riscv riscv64 s390 s390x sparc sparc64 wasm
     """.split()  # noqa: SIM905 - a word list reads better
 )
+_AMD64_LEVELS: Final = (  # what v2, v3 and v4 add, in the kernel's words
+    frozenset({"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"}),
+    frozenset({"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}),
+    frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
+)
 _MACHINES: Final = {
     "x86_64": ("amd64", ""),
     "i386": ("386", ""),
@@ -122,6 +127,29 @@ def host_platform(machine: str | None = None) -> Platform:
     name = machine or os.uname().machine
     architecture, variant = _MACHINES.get(name, (name, ""))
     return Platform("linux", architecture, "" if architecture == "arm64" else variant)
+
+
+def maximum_platform() -> Platform:
+    """The platform of this machine with the highest variant that its processor has: what it would like best."""
+    platform = host_platform()
+    if platform.architecture != "amd64":
+        return platform
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return platform
+    return platform._replace(variant=amd64_variant(frozenset(flags.partition(":")[2].split())))
+
+
+def amd64_variant(flags: frozenset[str]) -> str:
+    """The microarchitecture level (x86-64 psABI, "Micro-architecture levels") that a processor with these flags has."""
+    level = 1
+    for names in _AMD64_LEVELS:
+        if not names <= flags:
+            break
+        level += 1
+    return f"v{level}" if level > 1 else ""
 
 
 def candidates(wanted: Platform) -> Sequence[Platform]:

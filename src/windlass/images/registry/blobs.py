@@ -11,8 +11,9 @@ that also decompresses.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from windlass.images.registry.failures import ApiError, ConnectionFailure, UnexpectedAnswer, VerificationFailure
@@ -47,18 +48,20 @@ class Blobs:
         """A small blob, whole and verified. Raises `ApiError`, `VerificationFailure`."""
         if descriptor["size"] > limit:
             raise VerificationFailure(f"{what} {descriptor['digest']} is larger than the allowed {limit} bytes")
-        data = b"".join([chunk async for chunk in self.stream(descriptor)])
+        async with contextlib.aclosing(self.stream(descriptor)) as stream:
+            data = b"".join([chunk async for chunk in stream])
         if not matches(descriptor["digest"], data):
             raise VerificationFailure(f"{what} verification failed for digest {descriptor['digest']}")
         return data
 
     async def stream(
         self, descriptor: Descriptor, *, offset: int = 0, on_break: OnBreak | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The bytes of a blob from `offset`, exactly as many as the descriptor says; the digest is not checked here.
 
         A broken connection is taken up again where it broke, after a pause; `on_break` hears of it. The tries are
-        counted anew whenever bytes have come. Raises `ApiError`, `ConnectionFailure`, `VerificationFailure`.
+        counted anew whenever bytes have come. Close it when leaving early: it holds a connection. Raises `ApiError`,
+        `ConnectionFailure`, `VerificationFailure`.
         """
         digest, size = descriptor["digest"], descriptor["size"]
         backoff = self._session.backoff()
@@ -70,7 +73,7 @@ class Blobs:
                     "GET", self._url(digest), headers=_range(offset), backoff=backoff
                 ) as answer:
                     skip = await self._start(answer, digest, offset)
-                    async for chunk in answer.chunks():
+                    while chunk := await answer.chunk():
                         piece = chunk[skip:] if skip else chunk
                         skip -= len(chunk) - len(piece)
                         offset += len(piece)

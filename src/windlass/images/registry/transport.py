@@ -86,18 +86,17 @@ class Answer:
         """`Content-Length`, bytes."""
         return self._response.content_length
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body in pieces of at most 256 KiB. Raises `ConnectionFailure`."""
+    async def chunk(self) -> bytes:
+        """The next piece of the body, at most 256 KiB; empty at its end. Raises `ConnectionFailure`."""
         try:
-            while chunk := await self._response.content.read(_CHUNK):
-                yield chunk
+            return await self._response.content.read(_CHUNK)
         except _NETWORK_ERRORS as error:
             raise failure_of_connection(self.request.method, self.request.url, error) from error
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises `UnexpectedAnswer` beyond `limit` bytes, `ConnectionFailure`."""
         pieces, size = [], 0
-        async for chunk in self.chunks():
+        while chunk := await self.chunk():
             size += len(chunk)
             if size > limit:
                 raise UnexpectedAnswer(f"{self.url}: the answer is larger than the allowed {limit} bytes")

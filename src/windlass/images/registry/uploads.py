@@ -14,8 +14,10 @@ as too large) the bytes go in PATCH requests of that size.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -146,7 +148,8 @@ class Uploads:
     async def _put_whole(
         self, upload: _Upload, digest: Digest, size: int, open_at: OpenAt, on_progress: OnProgress
     ) -> None:
-        await self._store(upload, digest, size, lambda: _counted(open_at(0), 0, size, on_progress))
+        async with contextlib.AsyncExitStack() as opened:
+            await self._store(upload, digest, size, lambda: _counted(opened, open_at, 0, size, on_progress))
 
     async def _patch(
         self, upload: _Upload, size: int, chunk_size: int, open_at: OpenAt, on_progress: OnProgress
@@ -155,12 +158,11 @@ class Uploads:
             start, end = upload.offset, min(upload.offset + chunk_size, size)
             headers = {**_TYPE, "Content-Range": f"{start}-{end - 1}", "Content-Length": str(end - start)}
 
-            def body(start: int = start, end: int = end) -> AsyncIterator[bytes]:
-                return _counted(open_at(start), start, end, on_progress)
-
-            async with self._session.exchange(
-                "PATCH", upload.location, headers=headers, body=body, retry=False
-            ) as answer:
+            async with contextlib.AsyncExitStack() as opened:
+                body = functools.partial(_counted, opened, open_at, start, end, on_progress)
+                answer = await opened.enter_async_context(
+                    self._session.exchange("PATCH", upload.location, headers=headers, body=body, retry=False)
+                )
                 if answer.status not in (201, 202, 204):
                     raise await self._failure(answer)
                 upload.location, upload.offset = self._location(answer), end
@@ -222,16 +224,27 @@ class Uploads:
         )
 
 
-async def _counted(chunks: AsyncIterator[bytes], start: int, end: int, on_progress: OnProgress) -> AsyncIterator[bytes]:
-    """Exactly the bytes from `start` to `end`, reported as they leave."""
-    sent = start
-    async for chunk in chunks:
-        piece = chunk[: end - sent]
-        if piece:
-            sent += len(piece)
-            yield piece
-            on_progress(sent)
-        if sent == end:
-            break
-    if sent != end:
-        raise UnexpectedAnswer(f"the local blob ended after {sent} of {end} bytes")
+def _counted(
+    opened: contextlib.AsyncExitStack, open_at: OpenAt, start: int, end: int, on_progress: OnProgress
+) -> AsyncIterator[bytes]:
+    """Exactly the bytes from `start` to `end`, reported as they leave; `opened` closes the blob."""
+    chunks = open_at(start)
+
+    async def count() -> AsyncGenerator[bytes, None]:
+        sent = start
+        async for chunk in chunks:
+            piece = chunk[: end - sent]
+            if piece:
+                sent += len(piece)
+                yield piece
+                on_progress(sent)
+            if sent == end:
+                break
+        if sent != end:
+            raise UnexpectedAnswer(f"the local blob ended after {sent} of {end} bytes")
+
+    counted = count()
+    if isinstance(chunks, AsyncGenerator):
+        opened.push_async_callback(chunks.aclose)
+    opened.push_async_callback(counted.aclose)
+    return counted
