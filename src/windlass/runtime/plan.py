@@ -3,7 +3,7 @@
 A pure function: no system call, no clock, no root. The order is where escapes live, so it is data that a test can read;
 `runtime.init` carries the steps out, in the forked child, one function for each kind of step.
 
-    plan_container   namespaces → cgroup → root → mounts → devices → console → pivot → sysctls → masks → the process
+    plan_container   namespaces → cgroup → sysctls → root → mounts → devices → console → masks → pivot → the process
     plan_exec        (the child is in the container already) → the process
     plan_process     limits → keyring → label → capabilities → user → directory → descriptors → exec
 
@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from windlass.kernel import mounts as m
+from windlass.kernel.mount_options import MS_PRIVATE, MS_SLAVE, PROPAGATIONS, MountOptions, parse_options
 from windlass.kernel.mounts import Mount
-from windlass.kernel.namespaces import NAMESPACES
-from windlass.runtime.init.options import MountOptions, parse_options, propagation_flag
+from windlass.kernel.namespaces import FLAGS
+from windlass.kernel.process import pack_scheduler
 from windlass.runtime.wire import LaunchFailure
 
 # --- steps: namespaces and cgroup
@@ -165,6 +165,10 @@ class MakeRootReadonly(NamedTuple):
 # --- steps: the process
 
 
+class OutliveParent(NamedTuple):
+    """Say that the container is complete; from now on the parent's death is not ours."""
+
+
 class SetRlimit(NamedTuple):
     """setrlimit(2)."""
 
@@ -188,19 +192,13 @@ class NewSessionKeyring(NamedTuple):
 class SetPersonality(NamedTuple):
     """personality(2)."""
 
-    domain: int
+    domain: str
 
 
 class SetScheduler(NamedTuple):
-    """sched_setattr(2)."""
+    """sched_setattr(2) with these packed attributes."""
 
-    policy: str
-    nice: int
-    priority: int
-    flags: tuple[str, ...]
-    runtime: int
-    deadline: int
-    period: int
+    attributes: bytes
 
 
 class SetIoPriority(NamedTuple):
@@ -280,7 +278,6 @@ class Execute(NamedTuple):
     env: tuple[str, ...]
 
 
-Step = NamedTuple
 Plan = tuple[Any, ...]
 
 # Order of joining and making: a user namespace first (it owns the others), mount last (paths are the host's before).
@@ -318,7 +315,7 @@ def namespaces(config: Mapping[str, Any]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for entry in (config.get("linux") or {}).get("namespaces") or ():
         kind = entry.get("type", "")
-        if kind not in NAMESPACES:
+        if kind not in FLAGS:
             raise LaunchFailure("config", f"unknown namespace type {kind!r}")
         if kind in found:
             raise LaunchFailure("config", f"malformed spec file: duplicated ns {kind!r}")
@@ -343,27 +340,29 @@ def plan_container(
     linux = config.get("linux") or {}
     kinds = namespaces(config)
     _check(config, kinds)
-    hooks = config.get("hooks") or {}
     steps: list[Any] = [*_namespace_steps(linux, kinds)]
+    if "uts" in kinds and (config.get("hostname") or config.get("domainname")):
+        steps.append(SetHostname(config.get("hostname") or None, config.get("domainname") or None))
+    if sysctls := linux.get("sysctl"):
+        # While the host's procfs is in reach, which no image can have replaced; it shows our own namespaces.
+        steps.append(WriteSysctls(tuple(sysctls.items())))
+    if (score := (config.get("process") or {}).get("oomScoreAdj")) is not None:
+        steps.append(SetOomScore(int(score)))
     if "mount" in kinds:
         steps += _root_steps(config, rootfs, kinds)
+        # Masks and read-only paths are mounted before the pivot, while what they are made of (the host's null device)
+        # can be reached; the paths are resolved inside the root, so they are the container's.
+        steps += [MakeReadonly(path) for path in linux.get("readonlyPaths") or ()]
+        steps += [MaskPath(path) for path in linux.get("maskedPaths") or ()]
+        steps.append(MakeWorkingDirectory((config.get("process") or {}).get("cwd") or "/"))
+        hooks = config.get("hooks") or {}
         if hooks.get("prestart") or hooks.get("createRuntime"):
             steps.append(RunHooks("createRuntime", by_parent=True))
         if hooks.get("createContainer"):
             steps.append(RunHooks("createContainer", by_parent=False))
         steps.append(PivotRoot(pivot))
-        flag = propagation_flag(linux.get("rootfsPropagation") or "")
-        if flag:
+        if flag := _propagation(linux):
             steps.append(SetRootPropagation(*flag))
-    if "uts" in kinds and (config.get("hostname") or config.get("domainname")):
-        steps.append(SetHostname(config.get("hostname") or None, config.get("domainname") or None))
-    if sysctls := linux.get("sysctl"):
-        steps.append(WriteSysctls(tuple(sysctls.items())))
-    if "mount" in kinds:
-        steps += [MakeReadonly(path) for path in linux.get("readonlyPaths") or ()]
-        steps += [MaskPath(path) for path in linux.get("maskedPaths") or ()]
-        # The working directory is made before the root may become read-only.
-        steps.append(MakeWorkingDirectory((config.get("process") or {}).get("cwd") or "/"))
         if (config.get("root") or {}).get("readonly"):
             steps.append(MakeRootReadonly())
     return (*steps, *plan_process(config, gate=gate))
@@ -371,7 +370,17 @@ def plan_container(
 
 def plan_exec(process: Mapping[str, Any], linux: Mapping[str, Any]) -> Plan:
     """The steps for a further process: it has entered the container's namespaces and cgroup."""
-    return plan_process({"process": process, "linux": linux}, gate=False)
+    steps = plan_process({"process": process, "linux": linux}, gate=False)
+    if process.get("oomScoreAdj") is not None:
+        return (SetOomScore(int(process["oomScoreAdj"])), *steps)
+    return steps
+
+
+def _propagation(linux: Mapping[str, Any]) -> tuple[int, bool] | None:
+    name = linux.get("rootfsPropagation") or ""
+    if name and name not in PROPAGATIONS:
+        raise LaunchFailure("config", f"rootfsPropagation={name} is not supported")
+    return PROPAGATIONS.get(name)
 
 
 def _check(config: Mapping[str, Any], kinds: Mapping[str, str | None]) -> None:
@@ -449,9 +458,9 @@ def _root_steps(
     config: Mapping[str, Any], rootfs: Sequence[Mount] | None, kinds: Mapping[str, str | None]
 ) -> list[Any]:
     linux = config.get("linux") or {}
-    flag = propagation_flag(linux.get("rootfsPropagation") or "")
+    flag = _propagation(linux)
     # Nothing that is mounted here may reach the host: at least slave, also when the container's root is to be shared.
-    inherited = flag if flag and flag[0] in {m.MS_SLAVE, m.MS_PRIVATE} else (m.MS_SLAVE, True)
+    inherited = flag if flag and flag[0] in {MS_SLAVE, MS_PRIVATE} else (MS_SLAVE, True)
     steps: list[Any] = [SetPropagation(inherited[0], True)]
     steps.append(AttachRoot(tuple(rootfs) if rootfs is not None else None, config["root"]["path"]))
     private = "cgroup" in kinds
@@ -492,7 +501,7 @@ def _mount_step(entry: Mapping[str, Any], private: bool) -> Any:
             raise LaunchFailure("mount", f'"{target}" cannot be mounted because it is inside /proc')
         if clean == "/proc" and source != "/proc":
             raise LaunchFailure("mount", '"/proc" cannot be mounted because it is not of type proc')
-        return BindMount(target, source, options._replace(bind=True))
+        return BindMount(target, source, options)
     if clean.startswith("/proc/"):
         raise LaunchFailure("mount", f'"{target}" cannot be mounted because it is inside /proc')
     if kind in {"cgroup", "cgroup2"}:
@@ -530,16 +539,18 @@ def plan_process(config: Mapping[str, Any], *, gate: bool) -> Plan:
     process, linux = config.get("process") or {}, config.get("linux") or {}
     user = process.get("user") or {}
     sets = process.get("capabilities") or {}
-    steps: list[Any] = []
+    # Before the filter, which may forbid to speak.
+    steps: list[Any] = [OutliveParent()]
     for entry in process.get("rlimits") or ():
         steps.append(SetRlimit(entry["type"], int(entry["soft"]), int(entry["hard"])))
-    if process.get("oomScoreAdj") is not None:
-        steps.append(SetOomScore(int(process["oomScoreAdj"])))
     steps.append(NewSessionKeyring("_ses"))
     if personality := linux.get("personality"):
-        steps.append(SetPersonality({"LINUX": 0, "LINUX32": 8}[personality["domain"]]))
+        steps.append(SetPersonality(personality["domain"]))
     if scheduler := process.get("scheduler"):
-        steps.append(_scheduler(scheduler))
+        try:
+            steps.append(SetScheduler(pack_scheduler(scheduler)))
+        except ValueError as error:
+            raise LaunchFailure("config", str(error)) from None
     if io := process.get("ioPriority"):
         steps.append(SetIoPriority(io["class"], int(io.get("priority", 0))))
     if gate:
@@ -578,15 +589,3 @@ def plan_process(config: Mapping[str, Any], *, gate: bool) -> Plan:
         raise LaunchFailure("config", "process.args must not be empty")
     steps.append(Execute(args, tuple(process.get("env") or ())))
     return tuple(steps)
-
-
-def _scheduler(entry: Mapping[str, Any]) -> SetScheduler:
-    return SetScheduler(
-        policy=entry["policy"],
-        nice=int(entry.get("nice", 0)),
-        priority=int(entry.get("priority", 0)),
-        flags=tuple(entry.get("flags") or ()),
-        runtime=int(entry.get("runtime", 0)),
-        deadline=int(entry.get("deadline", 0)),
-        period=int(entry.get("period", 0)),
-    )

@@ -1,0 +1,102 @@
+"""What the forked child carries through the plan, and how it speaks to its parent.
+
+channel (SOCK_SEQPACKET, close-on-exec)
+  child  -> parent   {"pid": n}                      an intermediate has made the init
+                     {"user": true}                  a user namespace waits for its maps
+                     {"hooks": "createRuntime"}      run these now
+                     {"terminal": true} + descriptor the master of the container's terminal
+                     {"created": true}               standing before the start
+                     {"error": {stage, message, errno}}
+  parent -> child    one byte: go on
+  end of the channel: the program runs (execve closed it)
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from windlass.kernel.paths import open_beneath
+from windlass.runtime.wire import LaunchFailure
+
+if TYPE_CHECKING:
+    from windlass.kernel.cgroups import Cgroup, Hierarchy
+
+
+class Context:
+    """State of one child while it becomes a container.
+
+    Attributes:
+        stage: a directory of the host on which the root is mounted, in the child's own mount namespace.
+        trees: detached mounts that were opened before the child lost the right to: by plan position.
+        root: descriptor of the container's root once it is attached, -1 before.
+    """
+
+    def __init__(
+        self,
+        *,
+        channel: socket.socket,
+        stage: str,
+        stdio: tuple[int, int, int] | None,
+        console_size: tuple[int, int] | None = None,
+        seccomp: bytes | None = None,
+        cgroup: Cgroup | None = None,
+        hierarchy: Hierarchy | None = None,
+        gate: int | None = None,
+        state: Mapping[str, Any] | None = None,
+        hooks: Mapping[str, Any] | None = None,
+        uid: int = 0,
+        preserve: int = 0,
+        last_capability: int = 40,
+    ) -> None:
+        self.channel = channel
+        self.stage = stage
+        self.stdio = stdio
+        self.console_size = console_size
+        self.seccomp = seccomp
+        self.cgroup = cgroup
+        self.hierarchy = hierarchy
+        self.gate = gate
+        self.state = dict(state or {})
+        self.hooks = hooks or {}
+        self.uid = uid
+        self.preserve = preserve
+        self.last_capability = last_capability
+        self.trees: dict[int, int] = {}
+        self.root = -1
+        self.proc = -1
+        self.null = -1
+
+    def open_host(self) -> None:
+        """Hold the host's procfs and null device, while they can be found by their names."""
+        self.proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.null = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
+        status = os.fstat(self.null)
+        if (os.major(status.st_rdev), os.minor(status.st_rdev)) != (1, 3):
+            raise LaunchFailure("mount", "/dev/null is not the null device", errno.ENODEV)
+
+    def write_proc(self, path: str, value: str) -> None:
+        """Write a file below /proc of the host, no link followed (CVE-2019-16884, CVE-2025-52881)."""
+        fd = open_beneath(self.proc, path, os.O_WRONLY)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+
+    def tell(self, **message: Any) -> None:
+        """Send a message to the parent."""
+        self.channel.send(json.dumps(message).encode())
+
+    def await_go(self) -> None:
+        """Wait for the parent. Raises LaunchFailure when it has gone."""
+        if not self.channel.recv(16):
+            raise LaunchFailure("parent", "the parent has gone")
+
+    def send_terminal(self, master: int) -> None:
+        """Hand the master over; our copy is closed."""
+        socket.send_fds(self.channel, [b'{"terminal": true}'], [master])
+        os.close(master)
