@@ -1,0 +1,98 @@
+"""A real daemon of one's own for each test module, with docker-py and the docker command line bound to it.
+
+    def test_something(docker, client, busybox): ...
+
+    engine    the daemon (`support.engine.PrivateEngine`): may be stopped, killed and started again
+    client    docker-py's client of it            docker    runs the docker command line against it
+    busybox   the name of a small image that was imported into it
+
+After the last test of a module the daemon is stopped, and nothing with its name may be left: no process, mount, network
+namespace, interface, nftables table or control group.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench.__main__ import busybox_root
+
+from support import leaks
+from support.engine import PrivateEngine
+from support.remains import left_of
+
+Docker = Callable[..., subprocess.CompletedProcess[str]]
+IMAGE = "busybox:latest"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs root, and a daemon's start is not a unit test's time."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.root)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[PrivateEngine]:
+    """A daemon with private roots (on a short path: socket addresses are short)."""
+    before = leaks.look()
+    root = Path(tempfile.mkdtemp(prefix="wl-"))
+    engine = PrivateEngine(root)
+    try:
+        engine.start()
+        yield engine
+        engine.close()
+        left = left_of(engine, before)
+        assert not left, "left behind:\n" + "\n".join(left) + "\n" + engine.tail()
+    finally:
+        if engine.process and engine.process.poll() is None:
+            engine.process.kill()
+            engine.process.wait()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def docker(engine: PrivateEngine) -> Docker:
+    """`docker("run", "--rm", "busybox", "true")`; `check=False` to look at a failure, `input="…"` for its input."""
+
+    def run(*arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["docker", *arguments],
+            env=engine.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=options.pop("timeout", 60),
+            **({"stdin": subprocess.DEVNULL} if "input" not in options else {}),
+            **options,
+        )
+        if check and done.returncode:
+            raise AssertionError(
+                f"docker {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}\n{engine.tail()}"
+            )
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def client(engine: PrivateEngine) -> Iterator[Any]:
+    """docker-py's client of the engine."""
+    import docker
+
+    client = docker.DockerClient(base_url=f"unix://{engine.socket}", timeout=60)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def busybox(engine: PrivateEngine) -> str:
+    """The name of an imported image with Debian's static busybox."""
+    engine.call("POST", "/images/create?fromSrc=-&repo=busybox&tag=latest", busybox_root())
+    return IMAGE
