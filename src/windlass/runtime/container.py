@@ -3,11 +3,11 @@
     create_process   plan ─ clone3 into the new namespaces ─ the child carries out the plan ─ execve
     exec_process     clone3 ─ the child enters the container's namespaces ─ plan_exec ─ execve
 
-Both return when the program runs (or, with a gate, stands before its start), and raise LaunchFailure, leaving no process,
-when it cannot. The caller is single-threaded and reaps no children meanwhile.
+Both return when the program runs (or, with a gate, stands before its start), and raise LaunchFailure, leaving no
+process, when it cannot. The caller is single-threaded and reaps no children meanwhile.
 
-A new user namespace, a PID namespace to join and a time namespace cannot be had by clone3 alone: an intermediate child
-then prepares them and makes the init as its sibling (CLONE_PARENT), so that the init is the caller's child either way.
+A new user namespace, a PID namespace to join and a time namespace cannot be had by clone3 alone: an intermediate
+child prepares them and makes the init as its sibling (CLONE_PARENT), so that the init is the caller's child either way.
 """
 
 from __future__ import annotations
@@ -111,9 +111,11 @@ def create_process(
             if made.pid == 0:
                 _init(steps, context, parent, done=frozenset(() if early is None else (early,)))
         child.close()
-        for tree in context.trees.values():
-            os.close(tree)
-        return _follow(parent, made, config=config, context=context)
+        try:
+            return _follow(parent, made, config=config, context=context)
+        finally:
+            for tree in context.trees.values():
+                os.close(tree)
 
 
 def _init(steps: plan.Plan, context: Context, parent: socket.socket, *, done: frozenset[int]) -> NoReturn:
