@@ -44,7 +44,7 @@ def _quote(text: str) -> str:
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs * 1e6:09.0f}Z",
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.created % 1 * 1e9:09.0f}Z",
         "level": _NAMES.get(record.levelno, record.levelname.lower()),
         "msg": record.getMessage(),
     }

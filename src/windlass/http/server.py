@@ -21,6 +21,7 @@ from windlass.http.message import Handler
 
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 1024
+_CANCEL_SECONDS = 10.0  # what a cancelled handler may need to clean up
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _log = logging.getLogger("windlass.http")
@@ -103,7 +104,9 @@ class Server:
         for connection in list(self._connections):
             connection.shut_down(now=True)
         if self._tasks:
-            await asyncio.wait(self._tasks)
+            _, stubborn = await asyncio.wait(self._tasks, timeout=_CANCEL_SECONDS)
+            for task in stubborn:
+                _log.error("a handler does not end: %r", task.get_coro())
         for connection in list(self._connections):
             connection.abort()
         await asyncio.sleep(0)  # lets the transports report their ends
