@@ -5,12 +5,12 @@
     challenge     WWW-Authenticate          tokens        bearer tokens, cached
     certificates  certs.d directories       transport     HTTP, redirects, bounded answers
     session       permission and retries    manifests     blobs     uploads     failures
-    client        the whole: RegistryClient
+    client        the whole: RegistryClient         search
 
-A registry is hostile until its content's digest has been computed.
+A registry is hostile until its content's digest has been computed. This page imports only what is light; the client is
+imported by name where a request needs it.
 """
 
-from windlass.images.registry.client import RegistryClient, Repository
 from windlass.images.registry.credentials import (
     ANONYMOUS,
     Credentials,
@@ -25,9 +25,7 @@ __all__ = [
     "ANONYMOUS",
     "Credentials",
     "HasCredentials",
-    "RegistryClient",
     "RegistrySettings",
-    "Repository",
     "as_credentials",
     "check_mirror",
     "credentials_from_json",

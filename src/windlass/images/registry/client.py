@@ -36,6 +36,7 @@ from windlass.images.registry.failures import (
     for_push,
 )
 from windlass.images.registry.manifests import Manifests
+from windlass.images.registry.search import Filters, search
 from windlass.images.registry.session import RegistrySession, Sleep
 from windlass.images.registry.settings import INDEX_HOST, Endpoint, RegistrySettings, endpoints
 from windlass.images.registry.tokens import Clock, Tokens, repository_scope
@@ -142,6 +143,12 @@ class RegistryClient:
             return {"Descriptor": found.descriptor, "Platforms": await _platforms(repository, found)}
 
         return await self.pulling(reference, credentials, use)
+
+    async def search(
+        self, term: str, *, limit: int = 0, filters: Filters, credentials: Credentials = ANONYMOUS
+    ) -> list[dict[str, Any]]:
+        """What `/images/search` answers. Raises `InvalidParameter`, `SystemFailure`."""
+        return await search(self._transport, self.settings, term, limit=limit, filters=filters, credentials=credentials)
 
     async def login(self, credentials: Credentials) -> tuple[str, str]:
         """Try credentials against their registry. Returns the status text and the identity token ("" for none).

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urljoin
 
 import orjson
 
@@ -25,6 +24,7 @@ from windlass.images.registry.failures import (
     VerificationFailure,
 )
 from windlass.images.registry.session import RegistrySession
+from windlass.images.registry.transport import join_url
 from windlass.oci import image
 from windlass.oci.digest import Digest, is_digest, matches, parse_digest, sha256_digest
 from windlass.oci.image import Descriptor
@@ -221,7 +221,7 @@ async def _paged(session: RegistrySession, path: str, field: str) -> list[str]:
         found += names
         if following is None:
             return found
-        path, query = urljoin(base, following[1]), None
+        path, query = join_url(base, following[1]), None
     raise UnexpectedAnswer(f"{path}: more than {_MAX_PAGES} pages")
 
 

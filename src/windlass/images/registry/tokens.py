@@ -25,7 +25,7 @@ from windlass.images.registry.challenge import Challenge
 from windlass.images.registry.credentials import Credentials
 from windlass.images.registry.failures import RegistryFailure, UnexpectedAnswer
 from windlass.images.registry.settings import Endpoint
-from windlass.images.registry.transport import Answer, Request, Transport
+from windlass.images.registry.transport import Answer, Request, Transport, join_url
 
 CLIENT_ID: Final = "windlass"
 _MIN_LIFETIME: Final = 60.0
@@ -151,16 +151,17 @@ def token_request(
     realm = challenge.parameters.get("realm", "")
     if not realm:
         raise UnexpectedAnswer("no realm specified for token auth challenge")
+    try:
+        realm = join_url("", realm)
+    except UnexpectedAnswer:
+        raise UnexpectedAnswer(f"invalid token auth challenge realm: {realm[:200]!r}") from None
     return TokenRequest(
         realm, challenge.parameters.get("service", ""), merge_scopes(scopes), credentials, offline=offline
     )
 
 
 def _check_realm(endpoint: Endpoint, wanted: TokenRequest) -> None:
-    parts = urlsplit(wanted.realm)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise UnexpectedAnswer(f"invalid token auth challenge realm: {wanted.realm[:200]}")
-    if parts.scheme == "http" and endpoint.verify and wanted.credentials:
+    if wanted.realm.startswith("http://") and endpoint.verify and wanted.credentials:
         # A registry behind TLS must not make us send a password in the clear.
         raise RegistryFailure(
             f"refusing to send credentials to {wanted.realm[:200]}: the registry uses TLS, its realm does not"

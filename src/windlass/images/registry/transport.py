@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import aiohttp
 from yarl import URL
@@ -58,6 +58,11 @@ class Request:
     follow: bool = True
     """Whether redirects are followed (never with a body: uploads say where they want their bytes)."""
     total_seconds: float | None = None
+
+    @classmethod
+    def with_query(cls, method: str, url: str, query: Mapping[str, str]) -> Request:
+        """A request without body whose query is encoded here."""
+        return cls(method, f"{url}?{urlencode(query)}")
 
 
 class Answer:
@@ -141,9 +146,7 @@ class Transport:
                 if not (request.follow and response.status in _REDIRECTS and location):
                     yield Answer(request, response)
                     return
-            url = urljoin(url, location)
-            if urlsplit(url).scheme not in ("http", "https"):
-                raise UnexpectedAnswer(f"{request.url}: redirected to unsupported protocol scheme: {url[:200]}")
+            url = join_url(url, location)
             if request.method not in ("GET", "HEAD"):
                 raise UnexpectedAnswer(f"{request.url}: {request.method} was redirected")
         raise UnexpectedAnswer(f"{request.url}: stopped after {_MAX_REDIRECTS} redirects")
@@ -227,14 +230,25 @@ def proxy_for(url: str, environment: Mapping[str, str] | None = None) -> str | N
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
+def join_url(base: str, location: str) -> str:
+    """The absolute URL of a foreign `Location` or realm. Raises `UnexpectedAnswer` where it is none that we speak."""
+    try:
+        url = urljoin(base, location)
+        parts = urlsplit(url)
+        _ = parts.port  # raises for what is not a number
+    except ValueError as error:
+        raise UnexpectedAnswer(f"{base}: the registry names an invalid URL: {location[:200]!r}: {error}") from None
+    if parts.scheme not in ("http", "https"):
+        raise UnexpectedAnswer(f"{base}: the registry names an unsupported protocol scheme: {url[:200]!r}")
+    if not parts.hostname:
+        raise UnexpectedAnswer(f"{base}: the registry names a URL without a host: {url[:200]!r}")
+    return url
+
+
 def origin(url: str) -> tuple[str, str | None, int | None]:
     """Scheme, host and port: what credentials belong to."""
     parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    return parts.scheme, parts.hostname, port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
 def _changed(directory: Path) -> object:

@@ -21,12 +21,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
-from urllib.parse import urljoin, urlsplit
 
 from windlass.images.registry.failures import ApiError, ConnectionFailure, RegistryFailure, UnexpectedAnswer
 from windlass.images.registry.session import RegistrySession
 from windlass.images.registry.tokens import repository_scope
-from windlass.images.registry.transport import Answer
+from windlass.images.registry.transport import Answer, join_url
 from windlass.oci.digest import Digest
 
 OpenAt = Callable[[int], AsyncIterator[bytes]]
@@ -210,9 +209,8 @@ class Uploads:
         location = answer.headers.get("Location", "")
         if not location:
             raise UnexpectedAnswer(f"{answer.url}: the registry did not say where to upload")
-        url = urljoin(answer.url, location)
-        scheme = urlsplit(url).scheme
-        if scheme not in ("http", "https") or (scheme == "http" and self._session.endpoint.verify):
+        url = join_url(answer.url, location)
+        if url.startswith("http://") and self._session.endpoint.verify:
             raise UnexpectedAnswer(f"refusing to upload to {url[:200]}: it does not use TLS as the registry does")
         return url
 

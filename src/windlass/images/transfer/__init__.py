@@ -6,9 +6,8 @@ pull      Puller                                       push      Pusher
 """
 
 from windlass.images.transfer.progress import Message
-from windlass.images.transfer.pull import Puller
-from windlass.images.transfer.push import Pusher
+from windlass.images.transfer.service import Transfers
 from windlass.images.transfer.store import LayerPlan, PushImage, TransferStore
 from windlass.images.transfer.stream import primed, streaming
 
-__all__ = ["LayerPlan", "Message", "Puller", "PushImage", "Pusher", "TransferStore", "primed", "streaming"]
+__all__ = ["LayerPlan", "Message", "PushImage", "TransferStore", "Transfers", "primed", "streaming"]

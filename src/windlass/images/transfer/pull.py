@@ -56,7 +56,7 @@ class Puller:
 
     def pull(
         self, reference: Reference, *, platform: Platform | None = None, credentials: Credentials = ANONYMOUS
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """Pull an image, or all tags of a repository where the reference has neither tag nor digest.
 
         Yields progress messages; raises typed errors with dockerd's texts. Leaving early cancels the pull.

@@ -10,7 +10,7 @@ layer is compressed again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from windlass.errors import SystemFailure
@@ -39,7 +39,7 @@ class Pusher:
 
     def push(
         self, reference: Reference, *, platform: Platform | None = None, credentials: Credentials = ANONYMOUS
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """Push an image, or all tags of a repository where the reference has none.
 
         Yields progress messages; raises typed errors with dockerd's texts. Leaving early cancels the push.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from windlass.images.transfer.progress import Channel, Message, Send
 
 
-async def streaming(work: Callable[[Send], Awaitable[object]]) -> AsyncIterator[Message]:
+async def streaming(work: Callable[[Send], Awaitable[object]]) -> AsyncGenerator[Message, None]:
     """Run `work` with a function that sends messages; yield them; raise what it raises."""
     channel = Channel()
 
@@ -35,22 +35,14 @@ async def streaming(work: Callable[[Send], Awaitable[object]]) -> AsyncIterator[
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def primed(messages: AsyncIterator[Message]) -> AsyncIterator[Message]:
+async def primed(messages: AsyncGenerator[Message, None]) -> AsyncGenerator[Message, None]:
     """Wait for the first message, so that a failure before it is raised here (and becomes an HTTP status)."""
-    try:
-        first = await anext(messages)
-    except StopAsyncIteration:
-        return _rest(None, messages)
-    return _rest(first, messages)
+    return _all(await anext(messages, None), messages)
 
 
-async def _rest(first: Message | None, messages: AsyncIterator[Message]) -> AsyncIterator[Message]:
-    try:
+async def _all(first: Message | None, messages: AsyncGenerator[Message, None]) -> AsyncGenerator[Message, None]:
+    async with contextlib.aclosing(messages):
         if first is not None:
             yield first
         async for entry in messages:
             yield entry
-    finally:
-        close = getattr(messages, "aclose", None)
-        if close is not None:
-            await close()

@@ -12,7 +12,8 @@ import pytest
 
 from support.fake_registry import FakeRegistry, Incoming, Reply, error
 from windlass.errors import Forbidden, InvalidParameter, NotFound, SystemFailure, Unauthorized, WindlassError
-from windlass.images.registry import ANONYMOUS, Credentials, RegistryClient, Repository, registry_settings
+from windlass.images.registry import ANONYMOUS, Credentials, registry_settings
+from windlass.images.registry.client import RegistryClient, Repository
 from windlass.images.registry.failures import ConnectionFailure, UnsupportedContent, VerificationFailure
 from windlass.images.registry.manifests import ResolvedImage
 from windlass.images.registry.uploads import Outcome
@@ -204,6 +205,9 @@ async def test_a_registry_without_head_or_digest_header(registry: FakeRegistry, 
         ),
         (Reply(500, {}, b""), SystemFailure, "received unexpected HTTP status: 500 Internal Server Error"),
         (Reply(302, {"Location": "file:///etc/passwd"}), SystemFailure, "unsupported protocol scheme"),
+        (Reply(302, {"Location": "http://["}), SystemFailure, "invalid URL"),
+        (Reply(302, {"Location": "http://x:port/"}), SystemFailure, "invalid URL"),
+        (Reply(302, {"Location": "https:///x"}), SystemFailure, "without a host"),
         (Reply(302, {"Location": "/v2/loop"}), SystemFailure, "stopped after 10 redirects"),
         (
             error(404, "MANIFEST_UNKNOWN"),
@@ -493,6 +497,8 @@ async def test_a_challenge_without_a_realm(registry: FakeRegistry, client: Regis
     for header, message in (
         ("Bearer service=x", "no realm specified"),
         ('Bearer realm="ftp://x"', "invalid token auth challenge realm"),
+        ('Bearer realm="/token"', "invalid token auth challenge realm"),
+        ('Bearer realm="http://["', "invalid token auth challenge realm"),
     ):
         registry.script("/v2/$", Reply(401, {"WWW-Authenticate": header}))
         with pytest.raises(SystemFailure, match=message):
@@ -621,7 +627,7 @@ async def test_a_blob_too_large_for_one_request_goes_in_pieces(registry: FakeReg
         ("POST", error(401, "UNAUTHORIZED"), "^unauthorized: authentication required$"),
         ("POST", error(403, "DENIED"), "^denied: requested access to the resource is denied$"),
         ("POST", Reply(202), "did not say where to upload"),
-        ("POST", Reply(202, {"Location": "file:///x"}), "refusing to upload"),
+        ("POST", Reply(202, {"Location": "file:///x"}), "unsupported protocol scheme"),
         ("PUT", error(400, "DIGEST_INVALID"), "digest invalid"),
         ("PUT", Reply(302, {"Location": "/elsewhere"}), "received unexpected HTTP status: 302"),
     ],

@@ -12,7 +12,8 @@ import pytest
 from support import certificates
 from support.docker_registry import PASSWORD_LINE, RunningRegistry, TokenIssuer, docker_registry
 from windlass.errors import NotFound, SystemFailure, Unauthorized, WindlassError
-from windlass.images.registry import ANONYMOUS, Credentials, RegistryClient, Repository, registry_settings
+from windlass.images.registry import ANONYMOUS, Credentials, registry_settings
+from windlass.images.registry.client import RegistryClient, Repository
 from windlass.images.registry.failures import ConnectionFailure
 from windlass.images.registry.uploads import Outcome
 from windlass.oci import image

@@ -13,8 +13,11 @@ from memory_store import MemoryStore
 
 from support.fake_registry import FakeRegistry, Reply, error
 from windlass.errors import InvalidParameter, NotFound, SystemFailure, WindlassError
-from windlass.images.registry import RegistryClient, registry_settings
-from windlass.images.transfer import Message, Puller, Pusher
+from windlass.images.registry import registry_settings
+from windlass.images.registry.client import RegistryClient
+from windlass.images.transfer import Message
+from windlass.images.transfer.pull import Puller
+from windlass.images.transfer.push import Pusher
 from windlass.oci import image
 from windlass.oci.digest import sha256_digest
 from windlass.oci.platform import Platform
@@ -174,7 +177,7 @@ async def test_a_client_that_hangs_up_leaves_nothing(
     async for entry in stream:
         if entry["status"] == "Downloading":
             break
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert store.state() == before and store.active == 0 and store.holds == 0
     store.gate = None
     await read(puller.pull(name(registry)))
@@ -187,7 +190,7 @@ async def test_one_of_two_may_hang_up(registry: FakeRegistry, puller: Puller, st
     async for entry in leaving:
         if entry["status"] == "Downloading":
             break
-    await leaving.aclose()  # type: ignore[attr-defined]
+    await leaving.aclose()
     store.gate.set()
     assert (await staying)[-1]["status"].startswith("Status: Downloaded newer image")
 
@@ -410,5 +413,5 @@ async def test_a_client_that_hangs_up_ends_a_push(
         async for entry in stream:
             if entry["status"] == "Pushing":
                 break
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
         assert "1" not in other.manifests

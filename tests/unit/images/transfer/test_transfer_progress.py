@@ -136,7 +136,7 @@ async def test_a_reader_that_leaves_ends_the_work() -> None:
 
     stream = await primed(streaming(work))
     assert await anext(stream) == {"status": "one"}
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert ended.is_set()
 
 
