@@ -13,9 +13,8 @@ namespace, interface, nftables table or control group.
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ import pytest
 from bench.__main__ import busybox_root
 
 from support import leaks
+from support.dockercli import Docker, bound_to
 from support.engine import PrivateEngine
 from support.remains import left_of
 
-Docker = Callable[..., subprocess.CompletedProcess[str]]
 IMAGE = "busybox:latest"
 
 
@@ -59,26 +58,8 @@ def engine() -> Iterator[PrivateEngine]:
 
 @pytest.fixture(scope="module")
 def docker(engine: PrivateEngine) -> Docker:
-    """`docker("run", "--rm", "busybox", "true")`; `check=False` to look at a failure, `input="…"` for its input."""
-
-    def run(*arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            ["docker", *arguments],
-            env=engine.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=options.pop("timeout", 60),
-            **({"stdin": subprocess.DEVNULL} if "input" not in options else {}),
-            **options,
-        )
-        if check and done.returncode:
-            raise AssertionError(
-                f"docker {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}\n{engine.tail()}"
-            )
-        return done
-
-    return run
+    """Runs the docker command line against the engine."""
+    return bound_to(engine)
 
 
 @pytest.fixture(scope="module")
