@@ -266,9 +266,9 @@ def load(name: str) -> Command:
     import importlib
 
     module = importlib.import_module(f"windlass.cli.commands.{ALL[name][0]}")
-    if name.endswith(" inspect"):
-        inspect: Command = module.command_for(name.split(" ")[0])
-        return inspect._replace(name=name)
+    if name.endswith((" inspect", " prune")):
+        of_group: Command = module.command_for(name.split(" ")[0])
+        return of_group._replace(name=name)
     command: Command = module.COMMANDS[name.split(" ", 1)[1] if " " in name and name.split(" ")[0] in GROUPS else name]
     return command._replace(name=name)
 
