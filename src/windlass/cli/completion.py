@@ -1,4 +1,4 @@
-"""`windlass completion bash|zsh|fish`: commands and flags from the same tables that parse them, names from the engine."""
+"""`windlass completion bash|zsh|fish`: commands and flags from the tables that parse them, names from the engine."""
 
 from __future__ import annotations
 

@@ -276,12 +276,16 @@ def load(name: str) -> Command:
 def _server(name: str, words: list[str]) -> int:
     """Commands that are programs of their own."""
     if name == "daemon":
-        from windlass.daemon.main import main as run
-    elif name == "runtime":
-        from windlass.runtime.command import main as run
-    else:
-        from windlass.cli.completion import main as run
-    return run(words)
+        from windlass.daemon import main as daemon
+
+        return daemon.main(words)
+    if name == "runtime":
+        from windlass.runtime import command
+
+        return command.main(words)
+    from windlass.cli import completion
+
+    return completion.main(words)
 
 
 def _dispatch(settings: Globals, words: list[str]) -> int:

@@ -54,9 +54,8 @@ def run_load(options: Options) -> int:
         raise ValueError("requested load from stdin, but stdin is empty")
     file = open(options.input, "rb") if options.input else sys.stdin.buffer  # noqa: SIM115 - closed by pieces
     query = {"quiet": options.quiet or not sys.stdout.isatty(), "platform": options.platform or None}
-    response = options.client.request(
-        "POST", "/images/load", query=query, body=pieces(file), headers={"Content-Type": "application/x-tar"}, new=True
-    )
+    headers = {"Content-Type": "application/x-tar"}
+    response = options.client.request("POST", "/images/load", query=query, body=pieces(file), headers=headers, new=True)
     return _drawn(response.objects())
 
 
