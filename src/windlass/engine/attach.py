@@ -275,6 +275,12 @@ class AttachHub:
         with contextlib.suppress(OSError):
             self._upstream.shutdown(socket.SHUT_WR)
 
+    async def finish(self, patience: float) -> None:
+        """The container has ended: pass on what is still on its way, for some seconds at most, and end the streams."""
+        if self._pump is not None:
+            await asyncio.wait([self._pump], timeout=patience)
+        await self.close()
+
     async def close(self) -> None:
         """End every client's stream; what is queued can still be read."""
         pump = self._pump

@@ -1,0 +1,102 @@
+"""The files by which a container knows itself and its network: hostname, hosts, resolv.conf. Texts, mostly pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from windlass.engine.settings import EngineSettings
+from windlass.errors import InvalidParameter, SystemFailure
+from windlass.networks import etchosts, resolvconf
+from windlass.networks.attachment import Attachment
+
+HOSTS = "/etc/hosts"
+
+
+class HostFile:
+    """A file of the host that is read again only when it changed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._text = ""
+
+    def read(self) -> str:
+        """Its text, empty if there is none."""
+        try:
+            status = os.stat(self._path)
+            seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if seen != self._seen:
+                with open(self._path, encoding="utf-8", errors="replace") as file:
+                    self._text = file.read(1 << 20)
+                self._seen = seen
+        except OSError:
+            return ""
+        return self._text
+
+
+class NameFiles:
+    """Makes the texts."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._hosts = HostFile(HOSTS)
+        self._resolv = HostFile(resolvconf.HOST_PATH)
+        self._resolved = HostFile(resolvconf.RESOLVED_PATH)
+
+    def hosts(
+        self,
+        config: Mapping[str, Any],
+        host_config: Mapping[str, Any],
+        attachment: Attachment,
+        gateway: Sequence[str],
+    ) -> str:
+        """The container's /etc/hosts; `gateway` is what `host-gateway` means. Raises `InvalidParameter`."""
+        extra = [
+            entry for text in host_config["ExtraHosts"] or () for entry in etchosts.parse_extra_host(text, gateway)
+        ]
+        if host_config["NetworkMode"] == "host":
+            text = self._hosts.read() or etchosts.render()
+            lines = "".join(f"{entry.address}\t{entry.names}\n" for entry in extra)
+            return text + ("" if text.endswith("\n") or not lines else "\n") + lines
+        names = etchosts.own_names(config["Hostname"], config["Domainname"])
+        own = [etchosts.Entry(str(address), names) for address in attachment.addresses()]
+        return etchosts.render(own=own, extra=extra)
+
+    def resolv_conf(self, host_config: Mapping[str, Any], attachment: Attachment) -> str:
+        """The container's /etc/resolv.conf. Raises `InvalidParameter`."""
+        settings = self._settings
+        text = self._resolv.read()
+        dns = host_config["Dns"] or settings.dns
+        search = host_config["DnsSearch"] or settings.dns_search
+        options = host_config["DnsOptions"] or settings.dns_opts
+        try:
+            if host_config["NetworkMode"] == "host":
+                conf = resolvconf.overridden(resolvconf.parse(text), dns=dns, search=search, options=options)
+            else:
+                if resolvconf.host_path(text) == resolvconf.RESOLVED_PATH:
+                    text = self._resolved.read() or text
+                ipv6 = any(address.version == 6 for address in attachment.addresses())
+                conf = resolvconf.for_container(
+                    resolvconf.parse(text), dns=dns, search=search, options=options, ipv6=ipv6
+                )
+        except ValueError as error:
+            raise InvalidParameter(str(error)) from None
+        return resolvconf.render(conf)
+
+
+def write_files(directory: str, files: Mapping[str, bytes]) -> None:
+    """Write small files; each replaces what was there. Raises `SystemFailure`."""
+    for name, data in files.items():
+        try:
+            descriptor = os.open(
+                f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+            )
+            try:
+                if os.write(descriptor, data) != len(data):
+                    raise OSError(28, "No space left on device", f"{directory}/{name}")
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise SystemFailure(str(error)) from error
