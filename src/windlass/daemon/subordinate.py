@@ -59,7 +59,7 @@ def _ranges(path: Path, name: str, number: int, kind: str) -> list[IDMapping]:
     for fields in _lines(path):
         if len(fields) == 3 and fields[0] in (name, str(number)):
             start, size = _number(path, fields[1]), _number(path, fields[2])
-            if not 0 < size or start + size - 1 > _LARGEST or inside + size - 1 > _LARGEST:
+            if size < 1 or start + size - 1 > _LARGEST or inside + size - 1 > _LARGEST:
                 raise InvalidParameter(f"userns-remap: the range {start}:{size} in {path} is not possible")
             mappings.append({"containerID": inside, "hostID": start, "size": size})
             inside += size
