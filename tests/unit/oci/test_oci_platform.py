@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from windlass.errors import InvalidParameter
 from windlass.oci.platform import (
     Platform,
+    amd64_variant,
     best_match,
     candidates,
     host_platform,
+    maximum_platform,
     normalise,
     parse_platform,
     platform_from_json,
@@ -98,6 +100,28 @@ def test_the_best_of_what_is_offered(wanted: str, offered: list[str], choice: in
 )
 def test_the_host(machine: str, expected: str) -> None:
     assert str(host_platform(machine)) == expected
+
+
+LEVEL2 = "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3"
+LEVEL3 = f"{LEVEL2} avx avx2 bmi1 bmi2 f16c fma abm movbe xsave"
+
+
+@pytest.mark.parametrize(
+    ("flags", "variant"),
+    [
+        ("fpu sse sse2", ""),
+        (LEVEL2, "v2"),
+        (LEVEL3, "v3"),
+        (f"{LEVEL3} avx512f avx512bw avx512cd avx512dq avx512vl", "v4"),
+        ("avx avx2 bmi1 bmi2 f16c fma abm movbe xsave", ""),
+    ],
+)
+def test_the_level_of_a_processor(flags: str, variant: str) -> None:
+    assert amd64_variant(frozenset(flags.split())) == variant
+
+
+def test_the_best_for_this_host_is_among_what_it_runs() -> None:
+    assert rank(host_platform(), maximum_platform()) is not None
 
 
 def test_documents_are_read_and_written() -> None:
