@@ -194,7 +194,11 @@ def _pipeline(tokens: list[tuple[str, str]]) -> Pipeline:
                 if position >= len(tokens):
                     raise TemplateError("template parsing error: template: :1: unclosed left paren")
                 position += 1
-                commands[-1].append(Term("pipeline", inner))
+                names: tuple[str, ...] = ()
+                if position < len(tokens) and tokens[position][0] == "field" and tokens[position][1] != ".":
+                    names = tuple(tokens[position][1].strip(".").split("."))
+                    position += 1
+                commands[-1].append(Term("pipeline", (inner, names)))
             elif kind == "op":
                 raise TemplateError(f'template parsing error: template: :1: unexpected "{text}" in operand')
             else:
@@ -287,7 +291,8 @@ def _operand(term: Term, dot: Any, scope: Scope) -> Any:
     if term.kind == "literal":
         return term.value
     if term.kind == "pipeline":
-        return _value(term.value, dot, scope)
+        inner, names = term.value
+        return _walk(_value(inner, dot, scope), names)
     if term.kind == "function":
         return _call(FUNCTIONS[term.value], [], term.value)
     if term.kind == "variable":

@@ -102,7 +102,7 @@ COMMANDS = {
         1,
         2,
         aliases="windlass image import, windlass import",
-        examples="windlass import -c 'CMD [\"sh\"]' root.tar.zst base:v1\nmmdebstrap bookworm | windlass import - debian",
+        examples="windlass import root.tar.zst base:v1\nmmdebstrap bookworm | windlass import - debian:bookworm",
     ),
     "load": Command(
         "load",
