@@ -114,14 +114,12 @@ class Tokens:
 
     async def _fetch(self, endpoint: Endpoint, wanted: TokenRequest) -> Token:
         _check_realm(endpoint, wanted)
-        realm_host = urlsplit(wanted.realm).netloc
-        # The realm may live elsewhere: then it has its own certificates and its own right to be insecure.
-        target = endpoint if realm_host == endpoint.host else Endpoint(f"https://{realm_host}", realm_host)
         if wanted.credentials.identity_token:
             request, authorization = _oauth_request(wanted), ""
         else:
             request, authorization = _basic_request(wanted), wanted.credentials.basic
-        async with self._transport.send(target, request, authorization) as answer:
+        # The realm may live elsewhere: the transport gives it its own certificates and its own right to be insecure.
+        async with self._transport.send(endpoint, request, authorization) as answer:
             if not answer.ok:
                 raise await answer.failure()
             return await self._read(answer)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import orjson
 import pytest
 
+from support import certificates
 from support.fake_registry import FakeRegistry, Incoming, Reply, error
 from windlass.errors import Forbidden, InvalidParameter, NotFound, SystemFailure, Unauthorized, WindlassError
-from windlass.images.registry import ANONYMOUS, Credentials, registry_settings
+from windlass.images.registry import ANONYMOUS, Credentials, RegistrySettings, registry_settings
 from windlass.images.registry.client import RegistryClient, Repository
 from windlass.images.registry.failures import ConnectionFailure, UnsupportedContent, VerificationFailure
 from windlass.images.registry.manifests import ResolvedImage
@@ -419,6 +422,37 @@ async def test_tokens_are_fetched_once_and_kept(registry: FakeRegistry, client: 
     [request] = registry.requests("GET /token")
     assert request.query == [("service", "fake"), ("scope", "repository:team/x:pull"), ("account", "user")]
     assert request.headers["authorization"].startswith("Basic ")
+
+
+async def test_a_token_server_of_its_own_may_be_insecure_too(
+    registry: FakeRegistry, client: RegistryClient, tmp_path: Path
+) -> None:
+    certificates.make(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "server-cert.pem", tmp_path / "server-key.pem")
+    async with FakeRegistry(tls=context) as server:
+        issuer = Issuer(registry)
+        server.script("/token", issuer.answer)
+        issuer.realm = f"{server.url}/token"
+        registry.add_image("1", layers=[b"x"])
+        await resolve(client, name(registry), credentials=USER)
+        assert issuer.issued == 1 and server.log[0].headers["authorization"].startswith("Basic ")
+
+
+async def test_a_registry_with_tls_does_not_get_our_password_sent_in_the_clear(tmp_path: Path) -> None:
+    certificates.make(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "server-cert.pem", tmp_path / "server-key.pem")
+    async with FakeRegistry(tls=context) as registry, FakeRegistry() as thief:
+        (tmp_path / registry.host).mkdir()
+        (tmp_path / "ca.pem").rename(tmp_path / registry.host / "ca.crt")
+        rules = RegistrySettings(certificate_directories=(tmp_path,), insecure_networks=())
+        issuer = Issuer(registry)
+        issuer.realm = f"{thief.url}/token"
+        async with RegistryClient(rules, environment={}) as client:
+            with pytest.raises(SystemFailure, match="refusing to send credentials"):
+                await resolve(client, name(registry), credentials=USER)
+        assert not thief.log
 
 
 async def test_expired_tokens_are_renewed(registry: FakeRegistry) -> None:
