@@ -24,9 +24,10 @@ import time
 
 from windlass.kernel import mounts as kernel_mounts
 from windlass.kernel import namespaces, pty
-from windlass.kernel.mounts import Mount
+from windlass.kernel.mount_options import MS_SLAVE
 from windlass.runtime.monitor.runtimes import Started
 from windlass.runtime.monitor.stdio import owner_of
+from windlass.runtime.own import to_mount
 from windlass.runtime.wire import LaunchFailure
 
 TYPE_CHECKING = False
@@ -66,10 +67,12 @@ class ForeignRuntime:
         self._id = str(launch["id"])
         self._directory = directory
         self._cgroup = cgroup
+        # Set by the runtime before the process runs; a size set by us afterwards would come as a change.
+        self._has_size = bool((config.get("process") or {}).get("consoleSize"))
         self._linux = config.get("linux") or {}
         self._rootfs = os.path.join(directory, str((config.get("root") or {}).get("path") or "rootfs"))
         mounts = launch.get("rootfs")
-        self._mounts = None if mounts is None else [Mount(*_fields(entry)) for entry in mounts]
+        self._mounts = None if mounts is None else [to_mount(entry) for entry in mounts]
         self._created = False
 
     def create(self, stdio: Stdio | None, size: Size | None) -> Started:
@@ -78,18 +81,27 @@ class ForeignRuntime:
         if self._mounts is not None:
             os.makedirs(self._rootfs, mode=0o700, exist_ok=True)
         self._created = True
-        return self._start("run", ["--detach", "--bundle", self._directory], [self._id], stdio, size, mount=True)
+        started = self._start("run", ["--detach", "--bundle", self._directory], stdio, mount=True)
+        if started.master >= 0 and size is not None and not self._has_size:
+            pty.set_size(started.master, *size)
+        return started
 
     def execute(self, spec: dict[str, Any], stdio: Stdio | None, size: Size | None) -> Started:
         """`exec --detach`."""
         document = os.path.join(self._directory, f"process-{os.getpid()}.json")
-        with open(document, "w") as file:
-            json.dump({**spec["process"], "terminal": bool(spec.get("terminal"))}, file)
+        process = {**spec["process"], "terminal": bool(spec.get("terminal"))}
+        if size is not None:
+            process["consoleSize"] = {"height": size[0], "width": size[1]}
+        with open(document, "w", encoding="utf-8") as file:
+            json.dump(process, file)
         try:
             options = ["--detach", "--process", document]
-            return self._start("exec", options, [self._id], stdio, size, mount=False)
+            started = self._start("exec", options, stdio, mount=False)
         finally:
             os.unlink(document)
+        if started.master >= 0 and size is not None:
+            pty.set_size(started.master, *size)  # crun does it late, or not at all
+        return started
 
     def owner(self, process: dict[str, Any]) -> tuple[int, int]:
         """See `Runtime`."""
@@ -106,9 +118,7 @@ class ForeignRuntime:
         if code != 0:
             raise OSError(errno.EIO, f"{self._name} delete: {message or f'exit code {code}'}")
 
-    def _start(
-        self, verb: str, options: list[str], operands: list[str], stdio: Stdio | None, size: Size | None, *, mount: bool
-    ) -> Started:
+    def _start(self, verb: str, options: list[str], stdio: Stdio | None, *, mount: bool) -> Started:
         pid_file = os.path.join(self._directory, _PID_FILE)
         _remove(pid_file)
         console = _Console(self._directory) if stdio is None else None
@@ -116,7 +126,7 @@ class ForeignRuntime:
             if console is not None:
                 # Relative, because a socket's path may have 108 bytes at most: the helper is in our directory.
                 options = [*options, "--console-socket", _CONSOLE]
-            arguments = [verb, *options, "--pid-file", pid_file, *operands]
+            arguments = [verb, *options, "--pid-file", pid_file, self._id]
             code, message = self._invoke(arguments, stdio, mount=mount)
             if code != 0:
                 raise _failure(self._name, verb, code, message)
@@ -129,8 +139,6 @@ class ForeignRuntime:
             if console is not None:
                 console.close()
             _remove(pid_file)
-        if master >= 0 and size is not None:
-            pty.set_size(master, *size)
         return Started(pid, master)
 
     def _invoke(self, arguments: list[str], stdio: Stdio | None, *, mount: bool) -> tuple[int, str]:
@@ -153,7 +161,9 @@ class ForeignRuntime:
     def prepare_namespace(self, *, mount: bool) -> None:
         """In the helper: a mount namespace as the runtime needs it."""
         namespaces.unshare(namespaces.CLONE_NEWNS)
-        kernel_mounts.mount("none", "/", None, kernel_mounts.MS_REC | kernel_mounts.MS_SLAVE)
+        top = kernel_mounts.open_tree("/")
+        kernel_mounts.set_attributes(top, propagation=MS_SLAVE, recursive=True)
+        os.close(top)
         if mount and self._mounts is not None:
             kernel_mounts.mount_all(self._mounts, self._rootfs)
         if self._cgroup is None:
@@ -169,7 +179,7 @@ class ForeignRuntime:
         hidden = unified[: len(unified) - len(self._cgroup.path)].rstrip("/")
         for entry in kernel_mounts.mountinfo():
             if entry.type == "cgroup2" and (entry.target == hidden or unified.startswith(entry.target + "/")):
-                kernel_mounts.umount(entry.target, kernel_mounts.MNT_DETACH)
+                kernel_mounts.umount2(entry.target, kernel_mounts.MNT_DETACH)
 
 
 def _run_helper(
@@ -260,13 +270,6 @@ def _failure(name: str, verb: str, code: int, message: str) -> LaunchFailure:
         elif any(words in lowered for words in _NOT_ALLOWED):
             number = errno.EACCES
     return LaunchFailure("exec" if number else verb, f"{name} {verb}: {message or f'exit code {code}'}", number)
-
-
-def _fields(entry: dict[str, Any] | list[Any]) -> tuple[Any, ...]:
-    if isinstance(entry, dict):
-        return (entry["type"], entry["source"], tuple(entry.get("options") or ()), tuple(entry.get("lower") or ()))
-    kind, source, options, *lower = entry
-    return (kind, source, tuple(options), tuple(lower[0] if lower else ()))
 
 
 def _remove(path: str) -> None:

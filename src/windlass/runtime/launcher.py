@@ -23,7 +23,7 @@ import time
 
 from windlass.kernel import process
 from windlass.kernel.cgroups import detect
-from windlass.runtime import title, wire
+from windlass.runtime import records, title, wire
 from windlass.runtime.monitor.process import Monitor, tell_failure
 from windlass.runtime.wire import LaunchFailure
 
@@ -72,6 +72,7 @@ def main(descriptor: int) -> None:
 def _warm_up() -> None:
     """What is done lazily the first time is done here, so that no monitor has to pay for it."""
     from windlass.logs import jsonfile, local  # noqa: F401
+    from windlass.runtime import own  # noqa: F401
 
     jsonfile.encode(b"warm\n", "stdout", time.time_ns())
     wire.encode({"event": "started"})
@@ -103,7 +104,15 @@ def _become_monitor(
             (socket.socket(fileno=attached), wants)
             for attached, wants in zip(descriptors[1:], message["attach"], strict=True)
         ]
-        Monitor(directory, socket.socket(fileno=descriptors[0]), attach, hierarchy).run()
-        code = 0
+        try:
+            Monitor(directory, socket.socket(fileno=descriptors[0]), attach, hierarchy).run()
+            code = 0
+        except BaseException:
+            # A defect of ours: leave the traceback where the next daemon and a bug report find it.
+            import traceback
+
+            with open(os.path.join(directory, records.CRASH), "a", encoding="utf-8") as file:
+                traceback.print_exc(file=file)
+            raise
     finally:
         os._exit(code)

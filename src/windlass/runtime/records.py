@@ -6,6 +6,7 @@
     exit.json      how it ended                 written by the monitor, whole or not at all, before anybody is told
     execs/ID.json  how a process that was executed in it ended; likewise
     monitor.sock   where the monitor listens
+    monitor.crash  the traceback of a monitor that died of a defect
     (flock on the directory itself: held by the monitor as long as it lives)
 
 The lock decides whether there is a monitor: with it in hand a daemon that has just been started knows that none is
@@ -25,6 +26,7 @@ STATE = "state.json"
 EXIT = "exit.json"
 EXECS = "execs"
 SOCKET = "monitor.sock"
+CRASH = "monitor.crash"
 
 
 class ExitStatus(NamedTuple):
@@ -127,12 +129,3 @@ def exit_from_json(value: dict[str, Any]) -> ExitStatus:
         exited_at_ns=int(value["exitedAt"]),
         error=str(value.get("error", "")),
     )
-
-
-def start_time(pid: int) -> int:
-    """When a process began, in clock ticks since boot: with the pid it names a process for ever. 0 if there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0

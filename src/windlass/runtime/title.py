@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 
-from windlass.kernel import process
-
 
 class ProcessTitle:
     """Writes over the memory that held the command line (proc(5), /proc/pid/cmdline); its place is looked up once."""
@@ -19,7 +17,8 @@ class ProcessTitle:
     def set(self, text: str) -> None:
         """Show `text`, as far as it fits into the place of the original command line."""
         data = text.encode()
-        process.set_name(text.partition(" ")[0])
+        with open("/proc/self/comm", "wb") as file:
+            file.write(data.partition(b" ")[0][:15])
         room = self._end - self._start
         if self._start and room > 1:
             ctypes.memmove(self._start, data[: room - 1].ljust(room, b"\0"), room)

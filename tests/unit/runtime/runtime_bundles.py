@@ -103,6 +103,9 @@ class Bundle:
                 "root": str(self.directory.parent.parent / "foreign"),
             }
         settings.update(launch)
+        if settings["consoleSize"]:
+            height, width = settings["consoleSize"]
+            document["process"]["consoleSize"] = {"height": height, "width": width}
         (self.directory / "config.json").write_text(json.dumps(document))
         (self.directory / "launch.json").write_text(json.dumps(settings))
         return self.directory

@@ -11,7 +11,7 @@ kills the container's processes, removes its cgroup, and records the end as 137 
     ways burial.py    what a dead monitor left     types.py    what is passed and raised
 """
 
-from windlass.runtime.client.burial import bury, read_exit
+from windlass.runtime.client.burial import bury, read_exec_exit, read_exit
 from windlass.runtime.client.launcher import Launcher
 from windlass.runtime.client.monitor import ExecSession, Monitor
 from windlass.runtime.client.types import Attachment, ExecSpec, LaunchError, NoMonitor
@@ -27,5 +27,6 @@ __all__ = [
     "Monitor",
     "NoMonitor",
     "bury",
+    "read_exec_exit",
     "read_exit",
 ]

@@ -22,6 +22,15 @@ def read_exit(directory: Path) -> ExitStatus | None:
         return None
 
 
+def read_exec_exit(directory: Path, identifier: str) -> ExitStatus | None:
+    """How an exec in the container of `directory` ended, None if it has not (or its monitor died)."""
+    try:
+        value = json.loads((directory / records.EXECS / f"{identifier}.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    return ExitStatus(exit_code=int(value["exitCode"]), oom_killed=False, exited_at_ns=int(value["exitedAt"]))
+
+
 def bury(directory: Path, reason: str) -> bool:
     """Settle what a dead monitor has left: kill the processes, remove the cgroup, record the end. Blocking.
 

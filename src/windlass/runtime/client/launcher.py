@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import windlass
+from windlass.kernel.process import open_read_only_executable
 from windlass.runtime.client.link import writable
 from windlass.runtime.client.monitor import Monitor, NeverBegan
 from windlass.runtime.client.types import Attachment, LaunchError
@@ -150,9 +151,11 @@ def _posix_spawn(control: int) -> int:
         f"import sys; sys.path.append({package!r}); from windlass.runtime.launcher import main; main({_CHILD_SOCKET})"
     )
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    # By a read-only mount, so that a container that gets at our /proc/PID/exe cannot write over the interpreter.
+    program = open_read_only_executable(sys.executable)
     try:
         return os.posix_spawn(
-            sys.executable,
+            f"/proc/self/fd/{program}",
             # -I: nobody's environment or directory; -S: no site-packages, which nothing of ours needs there.
             [sys.executable, "-I", "-S", "-c", code],
             {"PATH": os.environ.get("PATH", os.defpath)},
@@ -165,4 +168,5 @@ def _posix_spawn(control: int) -> int:
             setsigdef=(signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP),
         )
     finally:
+        os.close(program)
         os.close(null)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass.runtime import records
-from windlass.runtime.client.burial import KILLED, bury, read_exit
+from windlass.runtime.client.burial import KILLED, bury, read_exec_exit, read_exit
 from windlass.runtime.client.link import Link, LinkLost, connect, request_stream
 from windlass.runtime.client.types import ExecSpec, LaunchError, NoMonitor
 from windlass.runtime.records import ExitStatus
@@ -139,12 +139,17 @@ class Monitor:
         return await asyncio.shield(self._exit)
 
     async def wait_exec(self, identifier: str) -> int:
-        """The exit code of an exec, when it has ended; for those that an earlier daemon began.
+        """The exit code of an exec, when it has ended; also for those that an earlier daemon began.
 
         Raises:
-            KeyError: no such exec is running.
+            KeyError: there was no such exec.
         """
-        return await asyncio.shield(self._execs[identifier])
+        if identifier in self._execs:
+            return await asyncio.shield(self._execs[identifier])
+        ended = read_exec_exit(self.directory, identifier)
+        if ended is None:
+            raise KeyError(identifier)
+        return ended.exit_code
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """{"event": "oom"}, {"event": "exec-exit", "id", "exitCode", "exitedAt"}, …, and "exit" as the last."""

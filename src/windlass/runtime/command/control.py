@@ -10,7 +10,6 @@ import sys
 from typing import Any
 
 from windlass.errors import InvalidParameter
-from windlass.kernel import pidfd
 from windlass.logs.options import parse_size
 from windlass.runtime.command.store import CommandError, Container, Store
 
@@ -22,13 +21,13 @@ def kill(store: Store, options: argparse.Namespace) -> int:
     if options.all:
         signal_all(container, number)
         return 0
-    if not container.alive:
-        raise CommandError("container not running")
     try:
-        descriptor = pidfd.open_checked(container.record.pid, container.record.start_time)
+        descriptor = os.pidfd_open(container.record.pid)
     except ProcessLookupError:
         raise CommandError("container not running") from None
     try:
+        if not container.alive:  # asked with the descriptor in hand: it is this process, or it has ended
+            raise CommandError("container not running")
         signal.pidfd_send_signal(descriptor, number)
         if number == signal.SIGKILL:
             # A v1 freezer holds even dying tasks.

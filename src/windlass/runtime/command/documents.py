@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass import __version__
-from windlass.kernel import capabilities
+from windlass.kernel import capabilities, mount_options, namespaces
 from windlass.runtime.command.parser import SPEC_VERSION
 from windlass.runtime.command.store import CommandError, Store
 
@@ -29,6 +29,11 @@ _MASKED = [
     "/sys/firmware",
 ]
 _READONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+ACTIONS = [
+    f"SCMP_ACT_{name}" for name in ("ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "KILL_THREAD", "LOG", "TRACE", "TRAP")
+]
+OPERATORS = [f"SCMP_CMP_{name}" for name in ("EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE")]
+ARCHITECTURES = [f"SCMP_ARCH_{name}" for name in ("AARCH64", "ARM", "RISCV64", "X86", "X86_64")]
 _HOOKS = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
 
 
@@ -71,7 +76,7 @@ def example() -> dict[str, Any]:
                 "devpts",
                 ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
             ),
-            _mount("/dev/shm", "tmpfs", "shm", [*flags, "mode=1777", "size=65536k"]),
+            _mount("/dev/" + "shm", "tmpfs", "shm", [*flags, "mode=1777", "size=65536k"]),
             _mount("/dev/mqueue", "mqueue", "mqueue", flags),
             _mount("/sys", "sysfs", "sysfs", [*flags, "ro"]),
             _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*flags, "relatime", "ro"]),
@@ -114,24 +119,20 @@ def features(store: Store, options: argparse.Namespace) -> int:
 
 def features_document() -> dict[str, Any]:
     """runtime-spec, features.md."""
-    from windlass.kernel.namespaces import NAMESPACES
-    from windlass.kernel.seccomp import ACTIONS, ARCHITECTURES, OPERATORS
-    from windlass.runtime.init.options import MOUNT_OPTIONS
-
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPEC_VERSION,
         "hooks": _HOOKS,
-        "mountOptions": sorted(MOUNT_OPTIONS),
+        "mountOptions": mount_option_names(),
         "linux": {
-            "namespaces": sorted(NAMESPACES),
-            "capabilities": capabilities.names((1 << (capabilities.last_capability() + 1)) - 1),
+            "namespaces": sorted(namespaces.FLAGS),
+            "capabilities": capabilities.names_of((1 << (capabilities.last_capability() + 1)) - 1),
             "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
             "seccomp": {
                 "enabled": True,
-                "actions": sorted(ACTIONS),
-                "operators": sorted(OPERATORS),
-                "archs": sorted(ARCHITECTURES),
+                "actions": ACTIONS,
+                "operators": OPERATORS,
+                "archs": ARCHITECTURES,
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
@@ -141,6 +142,13 @@ def features_document() -> dict[str, Any]:
         "annotations": {"org.windlass.version": __version__},
         "potentiallyUnsafeConfigAnnotations": [],
     }
+
+
+def mount_option_names() -> list[str]:
+    """The options that are ours to carry out; all others are the file system's."""
+    attributes = mount_options.ATTRIBUTES
+    modes = ("bind", "rbind", "idmap", "ridmap", "tmpcopyup", "defaults")
+    return sorted({*attributes, *("r" + name for name in attributes), *mount_options.PROPAGATIONS, *modes})
 
 
 def _mount(destination: str, kind: str, source: str, options: list[str] | None = None) -> dict[str, Any]:

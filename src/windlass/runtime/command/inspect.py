@@ -11,7 +11,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from windlass.kernel.cgroups import BlkioStats, CgroupStats, Operation
@@ -185,7 +185,7 @@ def _print_event(container: Container, kind: str, data: dict[str, Any] | None) -
     sys.stdout.flush()
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         _print("   ".join(field.ljust(width) for field, width in zip(row, widths, strict=True)).rstrip())

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from windlass.kernel import process
 from windlass.kernel.cgroups import Cgroup, open_cgroup
 from windlass.runtime import records
 
@@ -64,7 +65,7 @@ class Container:
     @property
     def alive(self) -> bool:
         """Whether its init exists and has not ended (a zombie has)."""
-        return is_alive(self.record.pid, self.record.start_time)
+        return self.record.pid > 0 and process.is_process(self.record.pid, self.record.start_time)
 
     @property
     def status(self) -> str:
@@ -172,16 +173,6 @@ class Store:
         if not _ID.fullmatch(identifier) or identifier in (".", ".."):
             raise CommandError(f"invalid container id format: {identifier!r}")
         return self._root / identifier
-
-
-def is_alive(pid: int, start_time: int) -> bool:
-    """Whether the process that had this pid at that time still runs."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return pid > 0 and int(fields[19]) == start_time and fields[0] not in (b"Z", b"X")
 
 
 def now() -> str:

@@ -21,7 +21,7 @@ import socket
 import time
 
 from windlass.errors import WindlassError
-from windlass.kernel import pty
+from windlass.kernel import process, pty
 from windlass.kernel.cgroups import CgroupError, open_cgroup
 from windlass.logs.driver import open_writer
 from windlass.runtime import records
@@ -70,6 +70,7 @@ class Monitor:
         self._attach = attach
         self._hierarchy = hierarchy
         self._loop = Loop()
+        self._directory = -1  # open and locked
         self._undo: list[Callable[[], None]] = []
         self._children: dict[int, Callable[[int], None]] = {}
         self._log: LogWriter | None = None
@@ -95,9 +96,10 @@ class Monitor:
     # --- launch
 
     def _launch(self) -> None:
-        self._directory = records.open_directory(self._path)
-        if not records.try_lock(self._directory):
+        directory = records.open_directory(self._path)
+        if not records.try_lock(directory):
             raise LaunchFailure("lock", "the container has a monitor already")
+        self._directory = directory
         if select.select([self._control], [], [], 0)[0]:
             # The client never speaks first: it has gone. The next daemon may have judged this launch as one that
             # never was.
@@ -107,7 +109,6 @@ class Monitor:
         launch, config = self._launch_document, self._config
         self._service = Service(self._loop, self._directory, self._request)
         self._undo.append(self._service.close)
-        subscriber = self._service.adopt(self._control)
         self._open_log(launch.get("log") or {})
         self._make_cgroup(str(launch.get("cgroup") or ""))
         runtime = open_runtime(config, launch, directory=self._path, cgroup=self._cgroup, hierarchy=self._hierarchy)
@@ -118,7 +119,7 @@ class Monitor:
         started_at = time.time_ns()
         state = {
             "pid": started.pid,
-            "startTime": records.start_time(started.pid),
+            "startTime": process.read_stat(started.pid).start_time,
             "startedAt": started_at,
             "monitorPid": os.getpid(),
             "cgroup": launch.get("cgroup") or "",
@@ -126,6 +127,7 @@ class Monitor:
         records.write(self._directory, records.STATE, state)
         self._state = state
         self._undo.clear()
+        subscriber = self._service.adopt(self._control)
         subscriber.subscribed = True
         subscriber.send({"event": "started", "pid": started.pid, "startedAt": started_at})
 
@@ -170,11 +172,11 @@ class Monitor:
         self._watch_memory(cgroup)
 
     def _create(self) -> Started:
-        launch, process = self._launch_document, self._config.get("process") or {}
+        launch, document = self._launch_document, self._config.get("process") or {}
         terminal = bool(launch.get("terminal"))
         pipes = None
         if not terminal:
-            owner = owner_of(process, self._config.get("linux") or {})
+            owner = owner_of(document, self._config.get("linux") or {})
             pipes = Pipes(stdin=bool(launch.get("openStdin")), output=True, owner=owner)
             self._undo.append(pipes.close)
         try:
@@ -208,6 +210,8 @@ class Monitor:
                 failure = LaunchFailure(failure.stage, f"{failure.message} (and while undoing: {error})", failure.errno)
         for connection, _ in self._attach:
             connection.close()
+        if self._directory >= 0:
+            records.unlock(self._directory)  # it may be tried again at once
         tell_failure(self._control, failure)
 
     # --- children

@@ -69,7 +69,7 @@ def open_runtime(
         return ForeignRuntime(config, launch, directory=directory, cgroup=cgroup)
     from windlass.runtime.own import OwnRuntime
 
-    return OwnRuntime(config, launch, directory=directory, cgroup=cgroup)
+    return OwnRuntime(config, launch, directory=directory, cgroup=cgroup, hierarchy=hierarchy)
 
 
 def read_filter(path: str | None) -> bytes | None:
