@@ -23,9 +23,9 @@ from windlass.errors import NotFound, SystemFailure
 
 KINDS: Final = ("busybox", "debian")
 
-_PASSWD: Final = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+_USERS: Final = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
 _FILES: Final = {
-    "etc/passwd": _PASSWD,
+    "etc/passwd": _USERS,
     "etc/group": "root:x:0:\ntty:x:5:\nusers:x:100:\nnogroup:x:65534:\n",
     "etc/shadow": "root:*:::::::\nnobody:*:::::::\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
