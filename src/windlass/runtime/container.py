@@ -92,11 +92,13 @@ def create_process(
         preserve=preserve,
         last_capability=capabilities.last_capability(),
     )
-    with parent, child:
+    place = cgroup.clone_fd() if cgroup is not None else None
+    context.born_in_cgroup = place is not None
+    with parent, child, _closing(place):
         if "user" in kinds or "time" in kinds or kinds.get("pid"):
             if "user" in kinds:
                 _open_trees(steps, context)
-            made = namespaces.clone3()
+            made = namespaces.clone3(cgroup=place)
             if made.pid == 0:
                 _intermediate(steps, kinds, context, parent)
         else:
@@ -107,7 +109,7 @@ def create_process(
                     flags |= namespaces.FLAGS[kind]
             else:
                 early = None
-            made = namespaces.clone3(flags)
+            made = namespaces.clone3(flags, cgroup=place)
             if made.pid == 0:
                 _init(steps, context, parent, done=frozenset(() if early is None else (early,)))
         child.close()
@@ -129,6 +131,15 @@ def _init(steps: plan.Plan, context: Context, parent: socket.socket, *, done: fr
             context.open_host()
         carry_out(steps, context, done=done)
     os._exit(1)
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int | None) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -317,9 +328,10 @@ def exec_process(
         preserve=preserve,
         last_capability=capabilities.last_capability(),
     )
+    place = cgroup.clone_fd() if cgroup is not None else None
     try:
-        with parent, child:
-            made = _clone_into(target) if "pid" in kinds else namespaces.clone3()
+        with parent, child, _closing(place):
+            made = _clone_for_exec(target if "pid" in kinds else None, place, context)
             if made.pid == 0:
                 _exec_child(steps, context, parent, target, init, kinds)
             child.close()
@@ -328,20 +340,35 @@ def exec_process(
         os.close(target)
 
 
-def _clone_into(target: int) -> namespaces.Clone:
-    """A child in the PID namespace of `target`; setns(2) concerns children only, and is taken back in the parent."""
+def _clone_for_exec(target: int | None, place: int | None, context: Context) -> namespaces.Clone:
+    """A child, in the cgroup `place` if that can be, in the PID namespace of `target`; setns(2) concerns children only,
+    and is taken back in the parent."""
+    if target is None:
+        return _clone_in_cgroup(place, context)
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         namespaces.setns(target, namespaces.FLAGS["pid"])
         made = namespaces.Clone(-1, -1)
         try:
-            made = namespaces.clone3()
+            made = _clone_in_cgroup(place, context)
         finally:
             if made.pid != 0:
                 namespaces.setns(own, namespaces.FLAGS["pid"])
         return made
     finally:
         os.close(own)
+
+
+def _clone_in_cgroup(place: int | None, context: Context) -> namespaces.Clone:
+    context.born_in_cgroup = place is not None
+    try:
+        return namespaces.clone3(cgroup=place)
+    except OSError as error:
+        # v2: the init has moved itself to a group below, so that its own can hold no process any more.
+        if place is None or error.errno != errno.EBUSY:
+            raise
+    context.born_in_cgroup = False
+    return namespaces.clone3()
 
 
 def _exec_child(
@@ -358,7 +385,9 @@ def _exec_child(
         process.set_dumpable(False)
         context.open_host()
         if context.cgroup is not None:
-            if context.cgroup.fd() is None:
+            if context.born_in_cgroup:
+                context.cgroup.enter_rest()
+            elif context.cgroup.hierarchy.version != "v2":
                 context.cgroup.enter()
             else:
                 # In v2 the init may have moved itself below the group; then we belong beside it.

@@ -36,6 +36,13 @@ class Directory(NamedTuple):
     def parent(self) -> Directory:
         return Directory(self.mount, self.path.rpartition("/")[0])
 
+    def open(self) -> int:
+        """A descriptor of the directory, which the caller closes."""
+        try:
+            return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.mount.fd)
+        except OSError as error:
+            raise file_error(error, "open", self.name()) from None
+
     def read(self, file: str) -> str:
         """A control file's text. FileNotFoundError where there is none; CgroupError where it cannot be read."""
         try:

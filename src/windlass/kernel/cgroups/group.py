@@ -105,6 +105,14 @@ class Cgroup(ABC):
     def fd(self) -> int | None:
         """v2: a new descriptor of the group for CLONE_INTO_CGROUP, which the caller closes. Else None."""
 
+    def clone_fd(self) -> int | None:
+        """A new descriptor for CLONE_INTO_CGROUP, which the caller closes: the group in v2's hierarchy, where there is
+        one (also beside v1's). A process that was made with it calls `enter_rest`. None: it calls `enter`."""
+        return self.fd()
+
+    def enter_rest(self) -> None:
+        """Move the calling process to where CLONE_INTO_CGROUP could not put it: into the group in v1's hierarchies."""
+
     @property
     @abstractmethod
     def paths(self) -> dict[str, str]:

@@ -118,8 +118,18 @@ class CgroupV1(Cgroup):
         for directory in self._all:
             directory.put("cgroup.procs" if directory is self._unified else "tasks", "0")
 
+    def enter_rest(self) -> None:
+        for directory in self._all:
+            if directory is not self._unified:
+                directory.put("tasks", "0")
+
     def fd(self) -> int | None:
         return None
+
+    def clone_fd(self) -> int | None:
+        # Entering v2's hierarchy by a write waits for a grace period of the kernel's lock on all thread groups, 2 to
+        # 12 ms; being born there costs nothing.
+        return None if self._unified is None else self._unified.open()
 
     # --- freezer and kill
 

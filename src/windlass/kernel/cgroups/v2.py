@@ -109,7 +109,7 @@ class CgroupV2(Cgroup):
         self._fresh = False
 
     def _set_program(self, program: bytes) -> None:
-        fd = self._open()
+        fd = self._directory.open()
         try:
             bpf.set_device_program(fd, program)
         except OSError as error:
@@ -158,14 +158,7 @@ class CgroupV2(Cgroup):
         self._directory.put("cgroup.procs", "0")
 
     def fd(self) -> int | None:
-        return self._open()
-
-    def _open(self) -> int:
-        directory = self._directory
-        try:
-            return os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory.mount.fd)
-        except OSError as error:
-            raise file_error(error, "open", directory.name()) from None
+        return self._directory.open()
 
     # --- freezer and kill
 

@@ -33,6 +33,7 @@ class Context:
     Attributes:
         stage: a directory of the host on which the root is mounted, in the child's own mount namespace.
         trees: detached mounts that were opened before the child lost the right to: by plan position.
+        born_in_cgroup: clone3 has put the child into the v2 group already.
         root: descriptor of the container's root once it is attached, -1 before.
     """
 
@@ -67,6 +68,7 @@ class Context:
         self.preserve = preserve
         self.last_capability = last_capability
         self.trees: dict[int, int] = {}
+        self.born_in_cgroup = False
         self.root = -1
         self.proc = -1
         self.null = -1

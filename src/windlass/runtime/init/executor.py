@@ -49,7 +49,10 @@ def set_time_offsets(step: plan.SetTimeOffsets, context: Context) -> None:
 def enter_cgroup(step: plan.EnterCgroup, context: Context) -> None:
     """From here on what we use counts as the container's."""
     if context.cgroup is not None:
-        context.cgroup.enter()
+        if context.born_in_cgroup:
+            context.cgroup.enter_rest()
+        else:
+            context.cgroup.enter()
 
 
 def set_hostname(step: plan.SetHostname, context: Context) -> None:
