@@ -110,7 +110,7 @@ class Cgroup(ABC):
         one (also beside v1's). A process that was made with it calls `enter_rest`. None: it calls `enter`."""
         return self.fd()
 
-    def enter_rest(self) -> None:
+    def enter_rest(self) -> None:  # noqa: B027 - in v2 there is nothing left to do
         """Move the calling process to where CLONE_INTO_CGROUP could not put it: into the group in v1's hierarchies."""
 
     @property
