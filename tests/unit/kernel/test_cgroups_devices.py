@@ -23,6 +23,7 @@ from windlass.kernel.cgroups.devices import (
     WILDCARD,
     Exceptions,
     Rule,
+    container_resources,
     decide,
     exceptions,
     parse_list,
@@ -148,6 +149,16 @@ def test_the_rules_of_a_container() -> None:
     assert decide(rules, "c", 1, 3, "rw")
     assert not decide(rules, "b", 8, 0, "r")
     assert decide(rules, "b", 8, 0, "m")
+
+
+def test_a_container_has_its_devices_whatever_its_configuration_says() -> None:
+    for rules in ([], [DENY_ALL], [DENY_ALL, {"allow": True, "type": "c", "major": 10, "minor": 200}]):
+        found = parse_rules(container_resources({"devices": rules, "pids": {"limit": 1}})["devices"])
+        assert decide(found, "c", 136, 7, "rw")
+        assert decide(found, "c", 1, 7, "rw")
+        assert not decide(found, "b", 8, 0, "r")
+        assert decide(found, "c", 10, 200, "rw") == (len(rules) == 2)
+    assert container_resources({"pids": {"limit": 1}})["pids"] == {"limit": 1}
 
 
 def test_an_exception_to_an_exception_is_an_error_on_v1() -> None:

@@ -19,6 +19,7 @@ freezer     stopping, killing, waiting              features  what this host's c
 
 from __future__ import annotations
 
+from windlass.kernel.cgroups.devices import container_resources
 from windlass.kernel.cgroups.errors import CgroupError
 from windlass.kernel.cgroups.features import Features, features
 from windlass.kernel.cgroups.group import Cgroup
@@ -39,6 +40,7 @@ __all__ = [
     "MemoryStats",
     "Operation",
     "PidsStats",
+    "container_resources",
     "detect",
     "features",
     "open_cgroup",

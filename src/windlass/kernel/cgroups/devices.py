@@ -71,6 +71,13 @@ CONTAINER_RULES = tuple(
 """What each container needs; runtimes append these to the rules that they are given."""
 
 
+def container_resources(resources: Mapping[str, Any]) -> dict[str, Any]:
+    """OCI `linux.resources` for a container: what is asked for, and the devices that each container needs. A
+    configuration without device rules so allows no other devices, as with other runtimes."""
+    needed = [rule._asdict() for rule in CONTAINER_RULES]
+    return {**resources, "devices": [*(resources.get("devices") or ()), *needed]}
+
+
 def _number(item: Mapping[str, Any], name: str) -> int:
     value = item.get(name)
     if value is None:

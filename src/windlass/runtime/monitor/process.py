@@ -22,7 +22,7 @@ import time
 
 from windlass.errors import WindlassError
 from windlass.kernel import process, pty
-from windlass.kernel.cgroups import CgroupError, open_cgroup
+from windlass.kernel.cgroups import CgroupError, container_resources, open_cgroup
 from windlass.logs.driver import open_writer
 from windlass.runtime import records
 from windlass.runtime.monitor.execs import Execs
@@ -165,7 +165,7 @@ class Monitor:
             cgroup.create()
             self._undo.append(lambda: _remove_cgroup(cgroup))
             if not self._launch_document.get("runtime"):  # another runtime sets the limits itself
-                cgroup.apply((self._config.get("linux") or {}).get("resources") or {})
+                cgroup.apply(container_resources((self._config.get("linux") or {}).get("resources") or {}))
         except CgroupError as error:
             raise LaunchFailure("cgroup", str(error), error.errno or 0) from None
         self._cgroup = cgroup
