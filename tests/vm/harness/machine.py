@@ -110,6 +110,7 @@ def run_in_vm(
     *,
     cgroup: str = "v2",
     files: Iterable[Path] = (),
+    programs: Iterable[str] = (),
     collect: Iterable[str] = (),
     environment: dict[str, str] | None = None,
     directory: Path = tree.REPOSITORY,
@@ -121,7 +122,8 @@ def run_in_vm(
 ) -> VmResult:
     """Run `command` as root in a fresh machine with this host's Python and our sources at the same paths as here.
 
-    `files` are further files or directories of this host to take along, `collect` paths in the guest to bring back,
+    `files` are further files or directories of this host to take along, `programs` further programs by name with what
+    libraries they need, `collect` paths in the guest to bring back,
     `cgroup` "v2" or "v1" (controllers mounted in pairs, as systemd does), `modules` kernel modules to load
     first (others load when they are asked for). Raises `VmFailed` when the machine does not come up, or is not done
     after `timeout` seconds; RuntimeError when a package cannot be had.
@@ -140,7 +142,7 @@ def run_in_vm(
     }
     with tempfile.TemporaryDirectory(prefix="windlass-vm-") as name:
         work = Path(name)
-        initramfs = _initramfs(work, base, job, files)
+        initramfs = _initramfs(work, base, job, [*files, *tree.program_files(programs)])
         line = _command(unpacked.kernel, initramfs, work, memory_mib=memory_mib, cpus=cpus, arguments=kernel_arguments)
         started = time.monotonic()
         with subprocess.Popen(

@@ -187,6 +187,17 @@ def _etc(writer: CpioWriter) -> None:
     writer.symlink("usr/sbin/modprobe", "/usr/bin/busybox")
 
 
+def program_files(names: Iterable[str]) -> list[Path]:
+    """Programs of this host, found by name, and the libraries that they need. FileNotFoundError for a missing one."""
+    found = []
+    for name in names:
+        path = shutil.which(name)
+        if path is None:
+            raise FileNotFoundError(f"{name} is not installed here")
+        found.append(Path(path))
+    return [*found, *_needed_libraries([path.resolve() for path in found])]
+
+
 def pack_sources(target: Path, *, extra: Iterable[Path], init: bytes, job: bytes) -> None:
     """The archive with our sources, `extra` files or directories of this host, and process 1's program."""
     with target.open("wb") as file:
