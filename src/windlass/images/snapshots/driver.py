@@ -84,6 +84,10 @@ class Driver(Protocol):
         """All writable roots."""
         ...
 
+    def chain_of(self, name: str) -> list[Digest]:
+        """The layers that the root `name` stands on, lowest first; none where there is no such root."""
+        ...
+
     def changes(self, name: str) -> Path | None:
         """The directory of what `name` wrote, in the driver's own form, or None where it must be compared."""
         ...

@@ -16,12 +16,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from windlass.errors import NotFound, NotImplementedByEngine
+from windlass.images import trees
 from windlass.images.snapshots.driver import Staging
 from windlass.kernel.mounts import Mount, detached
 from windlass.oci.digest import Digest
@@ -49,7 +49,7 @@ class OverlayDriver:
         for left in self._staging.iterdir():
             left.rename(self._trash / secrets.token_hex(8))
         for left in self._trash.iterdir():
-            shutil.rmtree(left)
+            trees.remove(str(left))
         self._probe()
 
     def _probe(self) -> None:
@@ -65,7 +65,7 @@ class OverlayDriver:
                 f"the overlay storage driver does not work at {self._root}: {error}"
             ) from error
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            trees.remove(str(place))
 
     # Layers
 
@@ -158,6 +158,16 @@ class OverlayDriver:
         """All of them."""
         return os.listdir(self._roots)
 
+    def chain_of(self, name: str) -> list[Digest]:
+        """From the list of lower directories."""
+        layers = str(self._layers) + "/"
+        try:
+            lower = (self._roots / name / _LOWER).read_text().split("\n")
+        except FileNotFoundError:
+            return []
+        found = [line.removeprefix(layers).partition("/")[0] for line in lower if line.startswith(layers)]
+        return [Digest(f"sha256:{name}") for name in reversed(found)]
+
     def changes(self, name: str) -> Path | None:
         """The upper directory."""
         return self._roots / name / "fs"
@@ -166,4 +176,4 @@ class OverlayDriver:
         gone = self._trash / secrets.token_hex(8)
         with contextlib.suppress(FileNotFoundError):
             path.rename(gone)
-            shutil.rmtree(gone)
+            trees.remove(str(gone))

@@ -1,0 +1,137 @@
+"""A layer on its way in: one pass over its bytes, which are hashed, kept and unpacked at the same time.
+
+    a blob from a registry   bytes ─▶ ingest ─▶ decompress ─▶ diff ID ─▶ unpack          (the blob is kept as it came)
+    an archive to import     bytes ─▶ decompress ─▶ diff ID ─┬▶ compress ─▶ ingest       (the blob is made here)
+                                                             └▶ unpack
+
+Everything runs in one thread, with the interpreter's lock released by the hash, the codec and the file system.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Final
+
+from windlass.errors import InvalidParameter
+from windlass.images.archive.compression import GzipWriter, decompressed
+from windlass.images.archive.unpack import LAYER_ALONE, LAYER_ON_TREE, unpack
+from windlass.images.content import ContentStore, Ingest
+from windlass.images.records import LayerRecord
+from windlass.images.snapshots.driver import Driver, Staging
+from windlass.oci.digest import Digest
+from windlass.oci.image import MEDIA_OCI_LAYER_GZIP, Descriptor, chain_ids
+
+Source = Callable[[], bytes]
+_EMPTY_PARENT: Final = Digest("")
+
+
+class _Tee:
+    """A source that shows each piece to a sink on its way."""
+
+    def __init__(self, source: Source, sink: Callable[[bytes], object]) -> None:
+        self._source = source
+        self._sink = sink
+
+    def __call__(self) -> bytes:
+        data = self._source()
+        if data:
+            self._sink(data)
+        return data
+
+
+class LayerStore:
+    """Puts layers into the content store and the snapshots at once. Its methods block."""
+
+    def __init__(self, content: ContentStore, driver: Driver) -> None:
+        self._content = content
+        self._driver = driver
+
+    def receive(
+        self,
+        source: Source,
+        descriptor: Descriptor,
+        diff_id: Digest,
+        chain_id: Digest,
+        parent: Digest | None,
+        *,
+        keep: bool = True,
+    ) -> LayerRecord:
+        """Store a blob that is known by its descriptor, and unpack it.
+
+        Args:
+            source: the blob's bytes.
+            keep: False where the blob is in the store already and is only unpacked.
+
+        Raises:
+            InvalidParameter: size, digest or diff ID are not as expected, or the archive is malformed; nothing is kept.
+        """
+        staging = self._driver.begin(chain_id, parent)
+        try:
+            with self._content.begin() as ingest:
+                hasher = hashlib.sha256()
+                arriving = _Tee(source, ingest.write) if keep else source
+                size = self._unpack(_Tee(decompressed(arriving), hasher.update), staging)
+                # What stands behind the compressed stream belongs to the blob, too.
+                while arriving():
+                    pass
+                if keep:
+                    ingest.publish(Digest(descriptor["digest"]), descriptor["size"])
+            found = Digest(f"sha256:{hasher.hexdigest()}")
+            if found != diff_id:
+                raise InvalidParameter(f"layer {descriptor['digest']} has diff ID {found}, its image says {diff_id}")
+            self._driver.publish(staging)
+        except BaseException:
+            self._driver.discard(staging)
+            raise
+        return LayerRecord(
+            blob=Digest(descriptor["digest"]),
+            diff_id=diff_id,
+            chain_id=chain_id,
+            media_type=descriptor["mediaType"],
+            blob_size=descriptor["size"],
+            size=size,
+        )
+
+    def make(self, source: Source, below: list[Digest]) -> LayerRecord:
+        """Make a layer of an archive, compressed or not, on the layers with the diff IDs `below`.
+
+        Raises InvalidParameter where the archive is malformed; nothing is kept.
+        """
+        chain = chain_ids(below)
+        parent = chain[-1] if chain else None
+        staging = self._driver.begin(Digest("sha256:unknown"), parent)
+        try:
+            with self._content.begin() as ingest:
+                hasher = hashlib.sha256()
+                packer = GzipWriter(ingest.write)
+                plain = _Tee(_Tee(decompressed(source), hasher.update), packer.write)
+                size = self._unpack(plain, staging)
+                packer.close()
+                return self._publish_made(ingest, hasher.hexdigest(), below, staging, size)
+        except BaseException:
+            self._driver.discard(staging)
+            raise
+
+    def _publish_made(self, ingest: Ingest, diff: str, below: list[Digest], staging: Staging, size: int) -> LayerRecord:
+        diff_id = Digest(f"sha256:{diff}")
+        chain_id = chain_ids([*below, diff_id])[-1]
+        blob = ingest.publish()
+        self._driver.publish(dataclasses.replace(staging, chain_id=chain_id))
+        return LayerRecord(
+            blob=blob,
+            diff_id=diff_id,
+            chain_id=chain_id,
+            media_type=MEDIA_OCI_LAYER_GZIP,
+            blob_size=ingest.size,
+            size=size,
+        )
+
+    def _unpack(self, source: Source, staging: Staging) -> int:
+        root = os.open(staging.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return unpack(source, root, LAYER_ON_TREE if self._driver.needs_parent else LAYER_ALONE).size
+        finally:
+            os.close(root)

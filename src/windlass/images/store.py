@@ -1,0 +1,319 @@
+"""The images of one engine: everything below `<data root>/images`.
+
+    images/
+      oci-layout, index.json, blobs/   content (images.content)
+      records.json                     which images there are, and their names (images.records)
+      overlay2/                        layers unpacked, roots of containers (images.snapshots)
+
+`Images` is the front: it finds images, makes them from archives, gives containers their root file systems, and collects
+what nothing refers to any more. Long work runs in threads; what only looks into the records does not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from windlass.errors import InvalidParameter, NotImplementedByEngine
+from windlass.images import summary
+from windlass.images.catalog import Catalog
+from windlass.images.changes import apply_changes
+from windlass.images.content import ContentStore, write_atomically
+from windlass.images.image import Image
+from windlass.images.layers import LayerStore
+from windlass.images.pump import consume
+from windlass.images.records import ImageRecord, LayerRecord, Records, Snapshot
+from windlass.images.removal import InUse, Removal
+from windlass.images.roots import Roots
+from windlass.images.snapshots import DRIVERS
+from windlass.images.snapshots.driver import Driver
+from windlass.kernel.mounts import Mount
+from windlass.oci.digest import Digest
+from windlass.oci.image import (
+    MEDIA_OCI_CONFIG,
+    MEDIA_OCI_INDEX,
+    MEDIA_OCI_MANIFEST,
+    Descriptor,
+    ImageConfig,
+    Manifest,
+    encode_document,
+)
+from windlass.oci.platform import Platform, parse_platform
+from windlass.oci.reference import Reference
+
+_PREFERRED: Final = ("overlay2", "fuse-overlayfs", "vfs")
+
+
+class Images:
+    """See the module. Made by `open`."""
+
+    def __init__(self, root: Path, driver: Driver) -> None:
+        self.root = root
+        self.content = ContentStore(root)
+        self.records = Records(root / "records.json")
+        self.driver = driver
+        self.catalog = Catalog(self.content, self.records)
+        self.layers = LayerStore(self.content, driver)
+        self.roots = Roots(driver, root / "mountpoints")
+        self.removal = Removal(
+            self.content, self.records, driver, self.catalog, changed=self._index, removed=self.roots.forget
+        )
+        self.host_platform = self.catalog.host_platform
+
+    @classmethod
+    async def open(cls, root: Path, *, driver: str | None = None) -> Images:
+        """Open or make the store below `root`, with a storage driver by name, or the best that works here.
+
+        Raises:
+            InvalidParameter: no such driver.
+            NotImplementedByEngine: it does not work here.
+            SystemFailure: the records are damaged.
+        """
+        return await asyncio.to_thread(cls._open, root, driver)
+
+    @classmethod
+    def _open(cls, root: Path, name: str | None) -> Images:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        images = cls(root, _choose(root, {"overlay": "overlay2"}.get(name or "", name)))
+        images.content.open()
+        images.records.open()
+        images.roots.open()
+        # What a crash left between a blob or a layer and the record that was to name it.
+        images.removal.collect()
+        return images
+
+    async def close(self) -> None:
+        """Nothing is open between calls; what is on disk is complete."""
+
+    @property
+    def driver_name(self) -> str:
+        """The storage driver, by Docker's name."""
+        return self.driver.name
+
+    # Finding
+
+    def resolve(self, text: str, *, platform: str | Platform | None = None) -> Image:
+        """The image that a name, ID or beginning of an ID means. Raises NotFound, InvalidParameter."""
+        return self.catalog.resolve(text, platform=platform)
+
+    def list(self) -> Sequence[Image]:
+        """All images, the youngest first."""
+        return self.catalog.all()
+
+    def runs_here(self, image: Image) -> bool:
+        """Whether this machine can execute it."""
+        return self.catalog.runs_here(image)
+
+    # Making
+
+    async def import_(
+        self,
+        source: AsyncIterator[bytes],
+        *,
+        reference: Reference | None,
+        changes: Iterable[str] = (),
+        message: str = "",
+        platform: str | Platform | None = None,
+    ) -> Image:
+        """An image with one layer, from an archive of a root file system (plain or compressed).
+
+        Raises:
+            InvalidParameter: the archive is malformed or a change is; nothing is kept.
+        """
+        execution = apply_changes({}, changes)
+        target = parse_platform(platform) if isinstance(platform, str) and platform else platform or self.host_platform
+        with self.removal.holding():
+            layer = await consume(source, lambda read: self.layers.make(read, []))
+            now = _timestamp()
+            config: dict[str, Any] = {
+                "created": now,
+                "architecture": target.architecture,
+                "os": target.os,
+                **({"variant": target.variant} if target.variant else {}),
+                "config": execution,
+                "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
+                "history": [{"created": now, "comment": message or "Imported from -"}],
+            }
+            return await asyncio.to_thread(self.add, config, [layer], reference=reference)
+
+    def add(
+        self,
+        config: Mapping[str, Any] | ImageConfig,
+        layers: Sequence[LayerRecord],
+        *,
+        reference: Reference | None = None,
+        parent: str = "",
+    ) -> Image:
+        """Make an image of layers that are here and a configuration; blocking. The caller holds the collection off."""
+        config_data = encode_document(config)
+        config_digest = self.content.add(config_data)
+        manifest: Manifest = {
+            "schemaVersion": 2,
+            "mediaType": MEDIA_OCI_MANIFEST,
+            "config": Descriptor(mediaType=MEDIA_OCI_CONFIG, digest=config_digest, size=len(config_data)),
+            "layers": [
+                Descriptor(mediaType=layer.media_type, digest=layer.blob, size=layer.blob_size) for layer in layers
+            ],
+        }
+        data = encode_document(manifest)
+        descriptor = Descriptor(mediaType=MEDIA_OCI_MANIFEST, digest=self.content.add(data), size=len(data))
+        record = ImageRecord(manifest=descriptor, target=descriptor, layers=tuple(layers), parent=parent)
+        return self.record(config_digest, record, [reference] if reference else [])
+
+    def record(self, image_id: str, record: ImageRecord, references: Iterable[Reference]) -> Image:
+        """Write an image and names for it down; blocking."""
+        names = [str(reference) for reference in references]
+
+        def change(now: Snapshot) -> Snapshot:
+            kept = now.images.get(image_id)
+            tagged = time.time_ns() if names else kept.tagged if kept else 0
+            merged = ImageRecord(
+                manifest=record.manifest,
+                target=record.target,
+                layers=record.layers,
+                parent=record.parent or (kept.parent if kept else ""),
+                tagged=tagged,
+            )
+            now = now.with_image(image_id, merged)
+            for name in names:
+                now = now.with_name(name, image_id)
+            return now
+
+        self.records.update(change)
+        self._index()
+        return self.catalog.get(image_id)
+
+    def _index(self) -> None:
+        """index.json, so that other programs find our images in the layout."""
+        now = self.records.now
+        entries = []
+        for name, image_id in sorted(now.names.items()):
+            if "@" not in name:
+                entries.append(
+                    {**now.images[image_id].manifest, "annotations": {"org.opencontainers.image.ref.name": name}}
+                )
+        document = {"schemaVersion": 2, "mediaType": MEDIA_OCI_INDEX, "manifests": entries}
+        write_atomically(self.root / "index.json", encode_document(document))
+
+    async def tag(self, image: Image, reference: Reference) -> None:
+        """Give an image a name, taking it from another one that had it."""
+        if reference.digest is not None:
+            raise InvalidParameter("refusing to create a tag with a digest reference")
+        await asyncio.to_thread(self.record, image.id, image.record, [reference.with_default_tag()])
+
+    # Removing
+
+    async def remove(
+        self, text: str, *, force: bool = False, noprune: bool = False, in_use: Mapping[str, Sequence[InUse]]
+    ) -> Sequence[dict[str, str]]:
+        """Take a name, or all of an image, away: dockerd's list of what was untagged and deleted.
+
+        Raises NotFound, Conflict (in dockerd's words).
+        """
+        return await asyncio.to_thread(self.removal.remove, text, force=force, noprune=noprune, in_use=in_use)
+
+    async def prune(
+        self, filters: Mapping[str, Sequence[str]], in_use: Mapping[str, Sequence[InUse]]
+    ) -> dict[str, Any]:
+        """Remove images that nothing uses: untagged ones, all with `dangling=false`."""
+        return await asyncio.to_thread(self.removal.prune, filters, in_use)
+
+    @contextlib.asynccontextmanager
+    async def hold(self) -> AsyncIterator[None]:
+        """Nothing is collected while somebody is within; what then belongs to no image is."""
+        with self.removal.holding():
+            yield
+        await asyncio.to_thread(self.removal.collect)
+
+    # Describing
+
+    def inspect(self, text: str, *, manifests: bool = False, platform: str | Platform | None = None) -> dict[str, Any]:
+        """`GET /images/{name}/json`."""
+        return summary.inspection(self.resolve(text, platform=platform), self.driver)
+
+    def history(self, text: str, *, platform: str | Platform | None = None) -> Sequence[dict[str, Any]]:
+        """`GET /images/{name}/history`."""
+        return summary.history(self.resolve(text, platform=platform))
+
+    def summaries(
+        self,
+        *,
+        filters: Mapping[str, Sequence[str]] | None = None,
+        all: bool = False,
+        digests: bool = False,
+        shared_size: bool = False,
+        in_use: Mapping[str, Sequence[InUse]] | None = None,
+    ) -> Sequence[dict[str, Any]]:
+        """`GET /images/json`. Raises InvalidParameter for a filter's value, NotFound for its image."""
+        chosen = summary.select(self.catalog, filters or {}, all=all)
+        return summary.summaries(chosen, self.catalog.all(), shared_size=shared_size, in_use=in_use)
+
+    async def usage(self, in_use: Mapping[str, Sequence[InUse]] | None = None) -> dict[str, Any]:
+        """What `system df` says of images: each, and what all layers take together on disk."""
+        images = self.catalog.all()
+        sizes = {layer.chain_id: layer.size for image in images for layer in image.record.layers}
+        return {
+            "LayersSize": sum(sizes.values()),
+            "Images": summary.summaries(images, images, shared_size=True, in_use=in_use),
+        }
+
+    # Roots of containers
+
+    async def create_rootfs(self, name: str, image_id: str | None, *, storage_opt: Mapping[str, str]) -> None:
+        """A writable root file system `name` over an image (None: over nothing). Raises NotFound, InvalidParameter."""
+        if storage_opt:
+            raise InvalidParameter(
+                f"--storage-opt is not supported by the {self.driver.name} driver on this file system: "
+                f"{', '.join(sorted(storage_opt))}"
+            )
+        chain = self.catalog.get(image_id).chain if image_id else []
+        if not self.roots.is_warm(chain):
+            await asyncio.to_thread(self.roots.warm, chain)
+        # A few directories: shorter than the way to a thread and back.
+        self.roots.prepare(name, chain)
+
+    def rootfs_mounts(self, name: str, *, read_only: bool = False) -> Sequence[Mount]:
+        """How the root `name` is mounted. Raises NotFound."""
+        return self.driver.mounts(name, read_only=read_only)
+
+    async def remove_rootfs(self, name: str) -> None:
+        """Throw the root `name` away; one that is not there is no error."""
+        await asyncio.to_thread(self.driver.release, name)
+
+    async def rootfs_usage(self, name: str) -> tuple[int, int]:
+        """(bytes that the container wrote, bytes of the whole root file system)."""
+        return await asyncio.to_thread(self.roots.usage, name, self._size_of_chain)
+
+    def _size_of_chain(self, chain: Sequence[Digest]) -> int:
+        sizes = {layer.chain_id: layer.size for record in self.records.now.images.values() for layer in record.layers}
+        return sum(sizes.get(chain_id, 0) for chain_id in chain)
+
+
+def _choose(root: Path, name: str | None) -> Driver:
+    if name:
+        if name not in DRIVERS:
+            raise InvalidParameter(f"unknown storage driver: {name} (one of {', '.join(sorted(DRIVERS))})")
+        driver = DRIVERS[name](root / name)
+        driver.open()
+        return driver
+    # What was used before is used again: its images are there.
+    before = [known for known in _PREFERRED if known in DRIVERS and (root / known).exists()]
+    problems: list[str] = []
+    for known in [*before, *(one for one in _PREFERRED if one in DRIVERS and one not in before)]:
+        driver = DRIVERS[known](root / known)
+        try:
+            driver.open()
+        except NotImplementedByEngine as error:
+            problems.append(str(error))
+        else:
+            return driver
+    raise NotImplementedByEngine("no storage driver works here: " + "; ".join(problems))
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")

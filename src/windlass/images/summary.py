@@ -1,0 +1,200 @@
+"""Images as the Engine API describes them: lists, details, history (API 1.51)."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from windlass.errors import InvalidParameter
+from windlass.images.catalog import Catalog
+from windlass.images.image import Image, familiar
+from windlass.images.removal import InUse, _created, _flag, _labelled, _moment
+from windlass.images.snapshots.driver import Driver
+
+Document = dict[str, Any]
+_EXECUTION: Final[Document] = {
+    "Hostname": "",
+    "Domainname": "",
+    "User": "",
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "Tty": False,
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Env": None,
+    "Cmd": None,
+    "Image": "",
+    "Volumes": None,
+    "WorkingDir": "",
+    "Entrypoint": None,
+    "OnBuild": None,
+    "Labels": None,
+}
+
+
+def unix_time(image: Image) -> int:
+    """When it was created, whole seconds since the epoch; 0 where it does not say."""
+    return int(_created(image))
+
+
+def summaries(
+    images: Sequence[Image],
+    everything: Sequence[Image],
+    *,
+    shared_size: bool,
+    in_use: Mapping[str, Sequence[InUse]] | None,
+) -> list[Document]:
+    """The entries of `GET /images/json`."""
+    users = Counter(layer.chain_id for image in everything for layer in image.record.layers)
+    found = []
+    for image in images:
+        shared = sum(layer.size for layer in image.record.layers if users[layer.chain_id] > 1)
+        found.append(
+            {
+                "Containers": len(in_use.get(image.id, ())) if in_use is not None else -1,
+                "Created": unix_time(image),
+                "Id": image.id,
+                "Labels": image.execution.get("Labels"),
+                "ParentId": image.parent,
+                "Descriptor": dict(image.manifest),
+                "RepoDigests": image.repo_digests,
+                "RepoTags": image.repo_tags,
+                "SharedSize": shared if shared_size else -1,
+                "Size": image.size,
+            }
+        )
+    return found
+
+
+def select(catalog: Catalog, filters: Mapping[str, Sequence[str]], *, all: bool) -> list[Image]:
+    """The images that the filters of `GET /images/json` let through. Raises InvalidParameter, NotFound."""
+    images = catalog.all()
+    parents = {image.parent for image in images}
+    if "dangling" in filters:
+        wanted = {_flag(value) for value in filters["dangling"]}
+        if len(wanted) != 1:
+            raise InvalidParameter("invalid filter 'dangling'")
+        images = [i for i in images if (not i.references and i.id not in parents) == next(iter(wanted))]
+    elif not all:
+        images = [image for image in images if image.references or image.id not in parents]
+    for value in filters.get("before", ()):
+        limit = _created(catalog.resolve(value))
+        images = [image for image in images if _created(image) < limit]
+    for value in filters.get("since", ()):
+        limit = _created(catalog.resolve(value))
+        images = [image for image in images if _created(image) > limit]
+    for value in filters.get("until", ()):
+        limit = _moment(value)
+        images = [image for image in images if _created(image) < limit]
+    images = [image for image in images if _labelled(image, filters)]
+    if patterns := filters.get("reference"):
+        images = [shown for image in images if (shown := _matching(image, patterns)) is not None]
+    return images
+
+
+def _matching(image: Image, patterns: Sequence[str]) -> Image | None:
+    """The image with those of its names that match, None if none does."""
+    names = tuple(name for name in image.references if any(_matches(name, pattern) for pattern in patterns))
+    return Image(image.id, image.config, image.record, names) if names else None
+
+
+def _matches(name: str, pattern: str) -> bool:
+    short = familiar(name)
+    repository = short.partition("@")[0]
+    if "@" not in short:
+        repository = short.rpartition(":")[0]
+    # As Go's path.Match, where a star does not match a slash.
+    return any(
+        text.count("/") == pattern.count("/") and fnmatch.fnmatchcase(text, pattern)
+        for text in (short, repository, name, name.rpartition(":")[0])
+    )
+
+
+def inspection(image: Image, driver: Driver) -> Document:
+    """`GET /images/{name}/json`."""
+    config = image.config
+    execution = {**_EXECUTION, **image.execution}
+    document: Document = {
+        "Id": image.id,
+        "RepoTags": image.repo_tags,
+        "RepoDigests": image.repo_digests,
+        "Parent": image.parent,
+        "Comment": config.get("comment") or _last_comment(image),
+        "Created": image.created or "0001-01-01T00:00:00Z",
+        "DockerVersion": config.get("docker_version") or "",
+        "Author": config.get("author") or "",
+        "Config": execution,
+        "Architecture": config["architecture"],
+        "Os": config["os"],
+        "Size": image.size,
+        "GraphDriver": {"Name": driver.name, "Data": _graph(image, driver)},
+        "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
+        "Metadata": {"LastTagTime": _tag_time(image)},
+        "Descriptor": dict(image.manifest),
+    }
+    if variant := config.get("variant"):
+        document["Variant"] = variant
+    return document
+
+
+def _last_comment(image: Image) -> str:
+    entries = image.config.get("history") or []
+    return str(entries[-1].get("comment") or "") if entries else ""
+
+
+def _graph(image: Image, driver: Driver) -> Document | None:
+    if not image.chain:
+        return None
+    mounts = driver.view(image.chain)
+    lower = list(mounts[0].lower or (mounts[0].source,))
+    data = {"UpperDir": lower[0]}
+    if len(lower) > 1:
+        data["LowerDir"] = ":".join(lower[1:])
+    return data
+
+
+def _tag_time(image: Image) -> str:
+    if not image.record.tagged:
+        return "0001-01-01T00:00:00Z"
+    seconds, nanoseconds = divmod(image.record.tagged, 10**9)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{nanoseconds:09d}Z"
+
+
+def history(image: Image) -> list[Document]:
+    """`GET /images/{name}/history`, the youngest step first."""
+    entries = list(image.config.get("history") or ())
+    layers = list(image.record.layers)
+    found = []
+    position = 0
+    for entry in entries:
+        size = 0
+        if not entry.get("empty_layer") and position < len(layers):
+            size = layers[position].size
+            position += 1
+        found.append(_step(entry.get("created") or "", entry.get("created_by") or "", size, entry.get("comment") or ""))
+    for layer in layers[position:]:
+        found.append(_step("", "", layer.size, ""))
+    found.reverse()
+    if found:
+        found[0]["Id"] = image.id
+        found[0]["Tags"] = image.repo_tags or None
+    return found
+
+
+def _step(created: str, created_by: str, size: int, comment: str) -> Document:
+    try:
+        moment = int(datetime.fromisoformat(created).timestamp())
+    except ValueError:
+        moment = 0
+    return {
+        "Id": "<missing>",
+        "Created": moment,
+        "CreatedBy": created_by,
+        "Tags": None,
+        "Size": size,
+        "Comment": comment,
+    }
