@@ -5,6 +5,7 @@ A set is an `int` with bit N for capability N. Names are `CAP_…`; short or low
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -98,6 +99,16 @@ def set_sets(*, effective: int, permitted: int, inheritable: int) -> None:
         effective >> high, permitted >> high, inheritable >> high,
     )  # fmt: skip
     call("capset", number_of("capset"), header, data)
+
+
+def get_sets() -> Sets:
+    """capget(2) of the calling thread; bounding and ambient, which it does not tell, are 0."""
+    header = struct.pack("=Ii", _VERSION_3, 0)
+    data = ctypes.create_string_buffer(24)
+    call("capget", number_of("capget"), header, data)
+    words = struct.unpack("=6I", data.raw)
+    effective, permitted, inheritable = (words[i] | words[i + 3] << 32 for i in range(3))
+    return Sets(inheritable, permitted, effective, 0, 0)
 
 
 def set_ambient(mask: int) -> None:

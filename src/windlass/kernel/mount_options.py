@@ -14,7 +14,7 @@ and a few that say what to do at all: bind, rbind, remount, idmap, ridmap, tmpco
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MOUNT_ATTR_RDONLY: Final = 0x00000001
@@ -100,6 +100,10 @@ class MountOptions:
     idmap: bool = False
     recursive_idmap: bool = False
     copy_up: bool = False
+
+    def with_propagation(self, propagation: tuple[int, bool]) -> MountOptions:
+        """The same options with this propagation."""
+        return replace(self, propagations=(propagation,))
 
     @property
     def read_only(self) -> bool:

@@ -134,8 +134,19 @@ def set_rlimit(kind: int, soft: int, hard: int) -> None:
     resource.setrlimit(kind, (_python_limit(soft), _python_limit(hard)))
 
 
+def get_rlimit(kind: int) -> tuple[int, int]:
+    """Soft and hard limit of this process, as unsigned numbers."""
+    soft, hard = resource.getrlimit(kind)
+    return unsigned(soft), unsigned(hard)
+
+
+def unsigned(value: int) -> int:
+    """A limit as the kernel counts: unlimited is the largest number, not -1."""
+    return RLIM_INFINITY if value < 0 else min(value, RLIM_INFINITY)
+
+
 def _python_limit(value: int) -> int:
-    return resource.RLIM_INFINITY if value >= RLIM_INFINITY or value < 0 else value
+    return resource.RLIM_INFINITY if unsigned(value) == RLIM_INFINITY else value
 
 
 class ProcessStat(NamedTuple):

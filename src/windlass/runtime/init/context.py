@@ -5,7 +5,11 @@ channel (SOCK_SEQPACKET, close-on-exec)
                      {"user": true}                  a user namespace waits for its maps
                      {"hooks": "createRuntime"}      run these now
                      {"terminal": true} + descriptor the master of the container's terminal
+                     {"cgroup": n}                   move me beside process n
+                     {"warning": text}               a default that this host cannot grant
+                     {"ready": true}                 the container is complete
                      {"created": true}               standing before the start
+                     {"listener": n}                 the next descriptor, n, will be that of seccomp's notifications
                      {"error": {stage, message, errno}}
   parent -> child    one byte: go on
   end of the channel: the program runs (execve closed it)
@@ -25,23 +29,26 @@ from windlass.runtime.wire import LaunchFailure
 
 if TYPE_CHECKING:
     from windlass.kernel.cgroups import Cgroup, Hierarchy
+    from windlass.runtime.trees import Trees
 
 
 class Context:
     """State of one child while it becomes a container.
 
     Attributes:
-        stage: a directory of the host on which the root is mounted, in the child's own mount namespace.
-        trees: detached mounts that were opened before the child lost the right to: by plan position.
-        born_in_cgroup: clone3 has put the child into the v2 group already.
-        root: descriptor of the container's root once it is attached, -1 before.
+        trees: detached mounts that the parent has prepared, with rights that the child may not have.
+        root: descriptor of the container's root once it is attached, -1 before and after the pivot.
+        proc: the host's procfs, which no image can have replaced.
+        null: the host's null device.
+        devpts: the container's own devpts, -1 if it has none.
+        program: the path of what is to be executed.
     """
 
     def __init__(
         self,
         *,
         channel: socket.socket,
-        stage: str,
+        trees: Trees,
         stdio: tuple[int, int, int] | None,
         console_size: tuple[int, int] | None = None,
         seccomp: bytes | None = None,
@@ -51,11 +58,10 @@ class Context:
         state: Mapping[str, Any] | None = None,
         hooks: Mapping[str, Any] | None = None,
         uid: int = 0,
-        preserve: int = 0,
         last_capability: int = 40,
     ) -> None:
         self.channel = channel
-        self.stage = stage
+        self.trees = trees
         self.stdio = stdio
         self.console_size = console_size
         self.seccomp = seccomp
@@ -65,21 +71,26 @@ class Context:
         self.state = dict(state or {})
         self.hooks = hooks or {}
         self.uid = uid
-        self.preserve = preserve
         self.last_capability = last_capability
-        self.trees: dict[int, int] = {}
-        self.born_in_cgroup = False
+        self.in_cgroup = False
+        self.entered_directory = False
+        self.program = ""
         self.root = -1
         self.proc = -1
         self.null = -1
+        self.devpts = -1
+        self.empty = -1  # an empty read-only tmpfs, of which masks are clones
 
     def open_host(self) -> None:
         """Hold the host's procfs and null device, while they can be found by their names."""
         self.proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.null = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
-        status = os.fstat(self.null)
-        if (os.major(status.st_rdev), os.minor(status.st_rdev)) != (1, 3):
+        if os.fstat(self.null).st_rdev != os.makedev(1, 3):
             raise LaunchFailure("mount", "/dev/null is not the null device", errno.ENODEV)
+
+    def own_directory(self) -> str:
+        """Our directory in the host's procfs. `self` is a link, and links are not followed there."""
+        return os.readlink("self", dir_fd=self.proc)
 
     def write_proc(self, path: str, value: str) -> None:
         """Write a file below /proc of the host, no link followed (CVE-2019-16884, CVE-2025-52881)."""

@@ -11,12 +11,11 @@ import os
 import stat
 from typing import Final
 
-from windlass.kernel import pty
+from windlass.kernel import lsm
 from windlass.kernel.mount_options import MOUNT_ATTR_RDONLY
 from windlass.kernel.mounts import (
     MNT_DETACH,
-    detached,
-    detached_bind,
+    apply_options,
     move_mount,
     new_filesystem,
     open_tree_clone,
@@ -24,53 +23,21 @@ from windlass.kernel.mounts import (
     set_attributes,
     umount2,
 )
-from windlass.kernel.paths import (
-    create_file_in_root,
-    mkdir_all_in_root,
-    open_beneath,
-    open_in_root,
-    open_parent_in_root,
-)
-from windlass.runtime import plan
+from windlass.kernel.paths import create_file_in_root, mkdir_all_in_root, open_beneath, open_in_root
 from windlass.runtime.init.context import Context
 from windlass.runtime.init.copyup import copy_up
+from windlass.runtime.plan import steps as plan
 from windlass.runtime.wire import LaunchFailure
 
 _PATH: Final = os.O_PATH | os.O_CLOEXEC
 _DIRECTORY: Final = _PATH | os.O_DIRECTORY
 # These show the kernel's own state: over a link of the image they would show it where nobody looks (CVE-2019-19921).
 _NO_LINKS: Final = frozenset({"proc", "sysfs"})
+# Of these several mounts share one instance, so read-only is the mount's own matter; a disk's shall not be written.
+_READ_ONLY_INSTANCE: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "vfat", "f2fs", "erofs", "squashfs"})
 
 
-def set_propagation(step: plan.SetPropagation, context: Context) -> None:
-    """Cut the tree off from the host's before anything is mounted in it."""
-    root = os.open("/", _DIRECTORY)
-    try:
-        set_attributes(root, propagation=step.flag, recursive=step.recursive, about="/")
-    finally:
-        os.close(root)
-
-
-def attach_root(step: plan.AttachRoot, context: Context) -> None:
-    """Put the root file system on the stage; from now on it is `context.root`."""
-    place = os.open(context.stage, _DIRECTORY)
-    try:
-        trees = context.trees.pop(-1, None)
-        if trees is not None:
-            _attach(trees, place, context.stage)
-        elif step.mounts is None:
-            _attach(open_tree_clone(step.path, recursive=True), place, context.stage)
-        else:
-            for mount in step.mounts:
-                _attach(detached(mount), place, context.stage)
-                os.close(place)
-                place = os.open(context.stage, _DIRECTORY)
-    finally:
-        os.close(place)
-    context.root = os.open(context.stage, _DIRECTORY)
-
-
-def _attach(tree: int, place: int, about: str) -> None:
+def attach(tree: int, place: int, about: str) -> None:
     """Attach a detached mount, whose descriptor is consumed."""
     try:
         move_mount(tree, place, about=about)
@@ -78,32 +45,63 @@ def _attach(tree: int, place: int, about: str) -> None:
         os.close(tree)
 
 
+def set_propagation(step: plan.SetPropagation, context: Context) -> None:
+    """Cut the tree off from the host's before anything is mounted in it."""
+    root = os.open("/", _DIRECTORY)
+    try:
+        set_attributes(root, propagation=step.flag, recursive=True, about="/")
+    finally:
+        os.close(root)
+
+
+def attach_root(step: plan.AttachRoot, context: Context) -> None:
+    """The root joins our tree, upon the host's `/`, where it covers nothing for those who hold or look up the latter:
+    until the pivot `/` is the host's, and no directory of the host has to be there for it."""
+    place = os.open("/", _DIRECTORY)
+    for tree in context.trees.root:
+        move_mount(tree, place, about="/")
+        os.close(place)
+        place = tree
+    context.root = place
+
+
 def mount_filesystem(step: plan.MountFilesystem, context: Context) -> None:
     """A new file system on a directory of the root, which is made where it is missing."""
     place = _directory(context, step.target, links=step.type not in _NO_LINKS)
     try:
-        options = step.options
-        held = context.trees.pop(-2, None) if step.type == "sysfs" else None
-        tree = held
-        if tree is None:
-            # Several mounts share one procfs or sysfs: there read-only is this mount's, not the file system's.
-            tree = new_filesystem(step.type, step.source, options.data, attributes=options.set | options.recursive_set)
+        tree = context.trees.filesystems.pop(step.type, -1)
+        if tree < 0:
+            tree = _new(step)
         else:
-            set_attributes(tree, set_=options.set | options.recursive_set, about=step.target)
+            apply_options(tree, step.options, about=step.target)
         try:
-            if options.copy_up:
+            if step.options.copy_up:
                 copy_up(place, tree)
-            for propagation, recursive in options.propagations:
+            for propagation, recursive in step.options.propagations:
                 set_attributes(tree, propagation=propagation, recursive=recursive, about=step.target)
+            if step.type == "devpts":
+                context.devpts = os.dup(tree)
         except BaseException:
             os.close(tree)
             raise
-        _attach(tree, place, step.target)
+        attach(tree, place, step.target)
     finally:
         os.close(place)
 
 
-def _directory(context: Context, target: str, *, links: bool = True) -> int:
+def _new(step: plan.MountFilesystem) -> int:
+    options = step.options
+    data = list(options.data)
+    if step.label:
+        data.append(("context", lsm.check_context(step.label)))
+    attributes = options.set | options.recursive_set
+    if options.copy_up:
+        attributes &= ~MOUNT_ATTR_RDONLY
+    read_only = options.read_only and step.type in _READ_ONLY_INSTANCE
+    return new_filesystem(step.type, step.source, data, attributes=attributes, read_only=read_only)
+
+
+def _directory(context: Context, target: str, *, links: bool) -> int:
     """The directory at `target` in the root. Raises LaunchFailure for a link where none may be."""
     if links:
         return mkdir_all_in_root(context.root, target)
@@ -113,21 +111,14 @@ def _directory(context: Context, target: str, *, links: bool = True) -> int:
         return mkdir_all_in_root(context.root, target)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EXDEV}:
-            raise LaunchFailure(
-                "mount", f'filesystem "{target}" must be mounted on ordinary directory', error.errno
-            ) from None
+            message = f'filesystem "{target}" must be mounted on ordinary directory'
+            raise LaunchFailure("mount", message, error.errno) from None
         raise
 
 
-def bind_mount(step: plan.BindMount, context: Context, position: int) -> None:
-    """A file or directory of the host (or of another mount) in the root."""
-    tree = context.trees.pop(position, None)
-    if tree is None:
-        try:
-            tree = detached_bind(step.source, step.options)
-        except FileNotFoundError:
-            message = f"bind source path does not exist: {step.source}"
-            raise LaunchFailure("mount", message, errno.ENOENT) from None
+def bind_mount(step: plan.BindMount, context: Context) -> None:
+    """A file or directory of the host, which the parent has cloned with all its attributes, in the root."""
+    tree = context.trees.binds.pop(0)
     try:
         if stat.S_ISDIR(os.fstat(tree).st_mode):
             place = mkdir_all_in_root(context.root, step.target)
@@ -137,8 +128,20 @@ def bind_mount(step: plan.BindMount, context: Context, position: int) -> None:
             move_mount(tree, place, about=step.target)
         finally:
             os.close(place)
+        for propagation, recursive in step.options.propagations:
+            # Once more: what is attached below a shared mount becomes shared.
+            set_attributes(tree, propagation=propagation, recursive=recursive, about=step.target)
     finally:
         os.close(tree)
+
+
+def remount(step: plan.Remount, context: Context) -> None:
+    """Other attributes for the mount at a target."""
+    fd = open_in_root(context.root, step.target, _PATH)
+    try:
+        apply_options(fd, step.options, about=step.target)
+    finally:
+        os.close(fd)
 
 
 def mount_cgroups(step: plan.MountCgroups, context: Context) -> None:
@@ -146,15 +149,14 @@ def mount_cgroups(step: plan.MountCgroups, context: Context) -> None:
     hierarchy = context.hierarchy
     if hierarchy is None:
         raise LaunchFailure("mount", "no cgroup hierarchy is known on this host", errno.ENOENT)
-    place = mkdir_all_in_root(context.root, step.target)
+    place = _directory(context, step.target, links=False)
     try:
         attributes = step.options.set | step.options.recursive_set
         if not hierarchy.mounts:
-            _attach(_unified(step, context, attributes), place, step.target)
+            attach(_unified(step, context, attributes), place, step.target)
             return
         # The directory is written to first, and becomes read-only when it is complete.
-        writable = attributes & ~MOUNT_ATTR_RDONLY
-        top = new_filesystem("tmpfs", "tmpfs", [("mode", "755")], attributes=writable)
+        top = new_filesystem("tmpfs", "tmpfs", [("mode", "755")], attributes=attributes & ~MOUNT_ATTR_RDONLY)
         try:
             move_mount(top, place, about=step.target)
             _controllers(step, context, top, attributes)
@@ -169,161 +171,51 @@ def mount_cgroups(step: plan.MountCgroups, context: Context) -> None:
 def _unified(step: plan.MountCgroups, context: Context, attributes: int) -> int:
     if step.private or context.cgroup is None:
         return new_filesystem("cgroup2", "cgroup", attributes=attributes)
-    tree = open_tree_clone(context.cgroup.paths[""])
-    set_attributes(tree, set_=attributes)
-    return tree
+    return _clone(context.cgroup.paths[""], attributes)
 
 
 def _controllers(step: plan.MountCgroups, context: Context, top: int, attributes: int) -> None:
-    """One mount for each v1 hierarchy, and links for controllers that share one."""
+    """One mount for each v1 hierarchy, and links for controllers that share one.
+
+    A group that we know is bound from the host's mount; our cgroup namespace shows it as the hierarchy's root either
+    way, and a bind takes a third of the calls.
+    """
     assert context.hierarchy is not None
     for mount in context.hierarchy.mounts:
         name = os.path.basename(mount.path)
         os.mkdir(name, 0o755, dir_fd=top)
-        if step.private or context.cgroup is None:
-            data: list[tuple[str, str | None]] = []
-            for controller in mount.controllers:
-                if controller.startswith("name="):
-                    data += [("none", None), ("name", controller.removeprefix("name="))]
-                else:
-                    data.append((controller, None))
-            tree = new_filesystem("cgroup", "cgroup", data, attributes=attributes)
+        if context.cgroup is not None:
+            tree = _clone(context.cgroup.paths[mount.controllers[0]], attributes)
         else:
-            tree = open_tree_clone(context.cgroup.paths[mount.controllers[0]])
-            set_attributes(tree, set_=attributes)
+            tree = new_filesystem("cgroup", "cgroup", _v1_options(mount.controllers), attributes=attributes)
         place = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
         try:
-            _attach(tree, place, name)
+            attach(tree, place, name)
         finally:
             os.close(place)
-        if len(mount.controllers) > 1:
-            for controller in mount.controllers:
-                if controller != name and not controller.startswith("name="):
-                    os.symlink(name, controller, dir_fd=top)
+        for controller in mount.controllers[1:] if len(mount.controllers) > 1 else ():
+            if controller != name and not controller.startswith("name="):
+                os.symlink(name, controller, dir_fd=top)
 
 
-def make_device(step: plan.MakeDevice, context: Context) -> None:
-    """A node of exactly this number, mode and owner; what stands in its place with another number is an error."""
-    directory, name = open_parent_in_root(context.root, step.path)
-    try:
-        if step.bind:
-            _bind_device(step, directory, name)
-            return
-        kind = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[step.type]
-        number = 0 if step.type == "p" else os.makedev(step.major, step.minor)
-        try:
-            os.mknod(name, kind | 0o600, number, dir_fd=directory)
-        except FileExistsError:
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if stat.S_IFMT(found.st_mode) != kind or (kind != stat.S_IFIFO and found.st_rdev != number):
-                raise LaunchFailure(
-                    "device", f"{step.path} is not the device that it should be", errno.EEXIST
-                ) from None
-        # By descriptor, because the umask has a say in mknod and a link must not be followed.
-        node = os.open(name, _PATH | os.O_NOFOLLOW, dir_fd=directory)
-        try:
-            os.chmod(f"/proc/self/fd/{node}", step.mode)
-            os.chown(f"/proc/self/fd/{node}", step.uid, step.gid)
-        finally:
-            os.close(node)
-    finally:
-        os.close(directory)
-
-
-def _bind_device(step: plan.MakeDevice, directory: int, name: str) -> None:
-    """In a user namespace mknod(2) is refused: the host's node of that number is bound."""
-    source = os.open(step.path, _PATH)
-    try:
-        found = os.fstat(source)
-        if (os.major(found.st_rdev), os.minor(found.st_rdev)) != (step.major, step.minor):
-            raise LaunchFailure("device", f"{step.path} of the host is another device", errno.ENODEV)
-        tree = open_tree_clone("", directory=source)
-    finally:
-        os.close(source)
-    try:
-        place = create_file_in_root(directory, name)
-        try:
-            move_mount(tree, place, about=step.path)
-        finally:
-            os.close(place)
-    finally:
-        os.close(tree)
-
-
-def make_link(step: plan.MakeLink, context: Context) -> None:
-    """A symbolic link, unless something stands there."""
-    directory, name = open_parent_in_root(context.root, step.path)
-    try:
-        os.symlink(step.target, name, dir_fd=directory)
-    except FileExistsError:
-        pass
-    finally:
-        os.close(directory)
-
-
-def open_console(step: plan.OpenConsole, context: Context) -> None:
-    """A terminal from the container's own devpts: standard streams, controlling terminal and /dev/console."""
-    devpts = open_in_root(context.root, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        master, slave, _number = pty.open_pty(devpts)
-    finally:
-        os.close(devpts)
-    if context.console_size:
-        pty.set_size(slave, *context.console_size)
-    # The program may open /dev/stdout or /dev/console again as its own user.
-    os.fchown(slave, context.uid, -1)
-    place = create_file_in_root(context.root, "/dev/console")
-    try:
-        tree = open_tree_clone("", directory=slave)
-        _attach(tree, place, "/dev/console")
-    finally:
-        os.close(place)
-    context.send_terminal(master)
-    use_terminal(slave)
-
-
-def use_terminal(slave: int) -> None:
-    """The slave becomes the controlling terminal and the standard streams."""
-    pty.make_controlling(slave)
-    for standard in (0, 1, 2):
-        os.dup2(slave, standard)
-    os.close(slave)
-
-
-def mask_path(step: plan.MaskPath, context: Context) -> None:
-    """Hide what is at a path, if anything is."""
-    try:
-        place = open_in_root(context.root, step.path, _PATH)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        if stat.S_ISDIR(os.fstat(place).st_mode):
-            tree = new_filesystem(
-                "tmpfs", "tmpfs", [("nr_blocks", "1"), ("nr_inodes", "1")], attributes=MOUNT_ATTR_RDONLY
-            )
+def _v1_options(controllers: tuple[str, ...]) -> list[tuple[str, str | None]]:
+    data: list[tuple[str, str | None]] = []
+    for controller in controllers:
+        if controller.startswith("name="):
+            data += [("none", None), ("name", controller.removeprefix("name="))]
         else:
-            tree = open_tree_clone("", directory=context.null)
-        _attach(tree, place, step.path)
-    finally:
-        os.close(place)
+            data.append((controller, None))
+    return data
 
 
-def make_readonly(step: plan.MakeReadonly, context: Context) -> None:
-    """Bind a path onto itself, read-only with all that is mounted below."""
+def _clone(path: str, attributes: int) -> int:
+    tree = open_tree_clone(path)
     try:
-        place = open_in_root(context.root, step.path, _PATH)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        tree = open_tree_clone("", directory=place, recursive=True)
-        try:
-            set_attributes(tree, set_=MOUNT_ATTR_RDONLY, recursive=True, about=step.path)
-        except BaseException:
-            os.close(tree)
-            raise
-        _attach(tree, place, step.path)
-    finally:
-        os.close(place)
+        set_attributes(tree, set_=attributes, about=path)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
 
 
 def make_working_directory(step: plan.MakeWorkingDirectory, context: Context) -> None:
@@ -343,11 +235,7 @@ def pivot(step: plan.PivotRoot, context: Context) -> None:
         # The host's root is now stacked on ours at the same place; our working directory is ours.
         umount2(".", MNT_DETACH)
     else:
-        tree = os.open(".", _DIRECTORY)
-        host = os.open("/", _DIRECTORY)
-        move_mount(tree, host, about="/")
-        os.close(tree)
-        os.close(host)
+        # The root covers the host's `/` already; what is left is to make it ours.
         os.chroot(".")
     os.chdir("/")
     os.close(context.root)
@@ -359,14 +247,5 @@ def set_root_propagation(step: plan.SetRootPropagation, context: Context) -> Non
     root = os.open("/", _DIRECTORY)
     try:
         set_attributes(root, propagation=step.flag, recursive=step.recursive, about="/")
-    finally:
-        os.close(root)
-
-
-def make_root_readonly(step: plan.MakeRootReadonly, context: Context) -> None:
-    """The root mount is not written any more; what is mounted below decides for itself."""
-    root = os.open("/", _DIRECTORY)
-    try:
-        set_attributes(root, set_=MOUNT_ATTR_RDONLY, about="/")
     finally:
         os.close(root)
