@@ -62,7 +62,6 @@ class OwnRuntime:
         process = create_process(
             self._config,
             rootfs=self._mounts,
-            stage=self._directory,
             stdio=stdio,
             console_size=size,
             seccomp=self._read_filter(self._filter),
