@@ -52,7 +52,16 @@ class EndpointConfig(NamedTuple):
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {**self._asdict(), "driver_opts": None if self.driver_opts is None else dict(self.driver_opts)}
+        return {
+            "ip": self.ip,
+            "ip6": self.ip6,
+            "mac": self.mac,
+            "aliases": list(self.aliases),
+            "links": list(self.links),
+            "linkLocalIps": list(self.link_local_ips),
+            "driverOpts": None if self.driver_opts is None else dict(self.driver_opts),
+            "gwPriority": self.gw_priority,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EndpointConfig:
@@ -62,9 +71,9 @@ class EndpointConfig(NamedTuple):
             mac=str(data["mac"]),
             aliases=tuple(data["aliases"]),
             links=tuple(data["links"]),
-            link_local_ips=tuple(data["link_local_ips"]),
-            driver_opts=None if data["driver_opts"] is None else dict(data["driver_opts"]),
-            gw_priority=int(data["gw_priority"]),
+            link_local_ips=tuple(data["linkLocalIps"]),
+            driver_opts=None if data["driverOpts"] is None else dict(data["driverOpts"]),
+            gw_priority=int(data["gwPriority"]),
         )
 
 

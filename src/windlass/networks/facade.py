@@ -50,6 +50,7 @@ from windlass.networks.sandbox import Sandbox, Sandboxes, read_sysctl
 from windlass.networks.settings import IPAddress, NetworkSettings, names_for, parse_address
 
 T = TypeVar("T")
+PortBindings = Mapping[str, Sequence[Mapping[str, Any]] | None] | None
 
 _THREADS = 4
 _PLAIN_LIMIT = 4
@@ -98,6 +99,9 @@ class Networks:
         self._default: BridgeNetwork | None = None
         self._guarded: tuple[str, ...] = ()
         self._reconciled = False
+        self._reconciling = asyncio.Lock()
+        self._detaching: set[asyncio.Future[None]] = set()
+        self._closed = False
         limit = settings.warm_sandboxes
         self._plain = WarmPool("sandbox", self._sandboxes.make, self._discard, limit=min(limit, _PLAIN_LIMIT))
         self._plugged = WarmPool("plugged sandbox", self._prepare, self._discard_prepared, limit=limit)
@@ -151,15 +155,18 @@ class Networks:
         """Let go of everything that belongs to the process; containers keep their networks.
 
         With `remove`, or when no container is attached, networks leave no trace in the kernel: they are made again at
-        the next start.
+        the next start. Closing again is no error.
         """
+        if self._closed:
+            return
+        self._closed = True
         await self._run(self._close_pools)
         for published in self._published.values():
             await self._publisher.stop_relays(published)
         if remove:
             for container_id in list(self._attachments):
                 await self.detach(container_id)
-        await self._reaper.settle()
+        await self.settled()
         try:
             if not self._attachments:
                 await self._run(self._remove_all)
@@ -278,7 +285,7 @@ class Networks:
         *,
         network_mode: str,
         config: EndpointConfig | None = None,
-        ports: Mapping[str, Sequence[Mapping[str, Any]] | None] | None = None,
+        ports: PortBindings = None,
         hostname: str = "",
         name: str = "",
         exposed: Iterable[str] = (),
@@ -293,9 +300,6 @@ class Networks:
         Raises InvalidParameter, NotFound, Forbidden, Conflict (attached already), SystemFailure with dockerd's words
         (without its "failed to set up container networking: "); then nothing was changed.
         """
-        if container_id in self._attachments:
-            raise Conflict(f"container {container_id} is attached already")
-        mode, config = self._mode(network_mode), config or EndpointConfig()
         attachment = Attachment(
             container_id=container_id,
             container_name=name or container_id[:12],
@@ -303,6 +307,23 @@ class Networks:
             hostname=hostname,
             exposed=tuple(exposed),
         )
+        attaching = asyncio.ensure_future(self._attach(attachment, config or EndpointConfig(), ports, shared_path))
+        try:
+            return await asyncio.shield(attaching)
+        except asyncio.CancelledError:
+            # What threads do cannot be called back: wait for it, and undo it.
+            await asyncio.wait([attaching])
+            if not attaching.cancelled() and attaching.exception() is None:
+                await self.detach(container_id)
+            raise
+
+    async def _attach(
+        self, attachment: Attachment, config: EndpointConfig, ports: PortBindings, shared_path: str | None
+    ) -> Attachment:
+        container_id = attachment.container_id
+        if container_id in self._attachments:
+            raise Conflict(f"container {container_id} is attached already")
+        mode = self._mode(attachment.network_mode)
         if mode.startswith(_CONTAINER):
             attachment.netns_path = shared_path
             self._attachments[container_id] = attachment
@@ -316,7 +337,10 @@ class Networks:
             sandbox, plug = await self._connect(network, request)
             try:
                 published = await self._publisher.publish(wanted, plug, f"{attachment.container_name} ({endpoint.id})")
+                if published.held:
+                    await self._run(network.driver.reach_itself, plug)
             except BaseException:
+                await self._publisher.withdraw(published)
                 await self._drop(sandbox, network.driver, plug)
                 raise
             endpoint = replace(endpoint, plug=plug)
@@ -346,9 +370,7 @@ class Networks:
                 raise InvalidParameter(f"invalid MAC address: {mac}: not the address of one station")
         return PlugRequest(mac=mac)
 
-    def _port_requests(
-        self, network: _Network, ports: Mapping[str, Sequence[Mapping[str, Any]] | None] | None
-    ) -> tuple[PortRequest, ...]:
+    def _port_requests(self, network: _Network, ports: PortBindings) -> tuple[PortRequest, ...]:
         address = parse_address(self.settings.ip, "default bind address")
         defaults: tuple[IPAddress, ...] = (address,)
         if address == ANY_V4 and (network.record.enable_ipv6 or self.settings.userland_proxy) and _has_ipv6():
@@ -360,7 +382,7 @@ class Networks:
     async def _connect(self, network: _Network, request: PlugRequest) -> tuple[Sandbox, Plug]:
         """A sandbox with an interface of the network."""
         if not self._reconciled:
-            await self.reconcile(self._attachments)
+            await self.reconcile()
         if network.driver is self._default and request == PlugRequest():
             prepared = await _taken(self._plugged.take())
             return prepared.sandbox, prepared.plug
@@ -394,8 +416,14 @@ class Networks:
         free (`settled` waits for that). Never raises for what the kernel refuses: that is logged.
         """
         attachment = self._attachments.pop(container_id, None)
-        if attachment is None:
-            return
+        if attachment is not None:
+            detaching = asyncio.ensure_future(self._detach(attachment))
+            self._detaching.add(detaching)
+            detaching.add_done_callback(self._detaching.discard)
+            await asyncio.shield(detaching)
+
+    async def _detach(self, attachment: Attachment) -> None:
+        container_id = attachment.container_id
         published = self._published.pop(container_id, None)
         if published is not None:
             await self._publisher.withdraw(published)
@@ -411,6 +439,7 @@ class Networks:
 
     async def settled(self) -> None:
         """Wait until the links of all detached containers have gone from the kernel."""
+        await asyncio.gather(*self._detaching)
         await self._reaper.settle()
 
     async def rename(self, container_id: str, name: str) -> None:
@@ -467,18 +496,22 @@ class Networks:
             await self._run(self._firewall.publish, published.translations)
         return attachment
 
-    async def reconcile(self, known_ids: Collection[str]) -> None:
+    async def reconcile(self, known_ids: Collection[str] | None = None) -> None:
         """Make kernel and state agree, after all running containers were restored.
 
-        Attachments of containers that are not in `known_ids` end, sandboxes and links that no attachment has are
-        removed, and the firewall's tables are replaced. Raises OSError.
+        Attachments of containers that are not in `known_ids` (if it is given) end, sandboxes and links that no
+        attachment has are removed, and the firewall's tables are replaced. Raises OSError.
         """
-        for container_id in set(self._attachments) - set(known_ids):
-            await self.detach(container_id)
-        await self._run(self._replace_firewall)
-        if not self._reconciled:
-            self._reconciled = True
-            await self._run(self._remove_garbage, await self._owned())
+        async with self._reconciling:
+            if known_ids is None and self._reconciled:
+                return
+            for container_id in set(self._attachments) - set(self._attachments if known_ids is None else known_ids):
+                await self.detach(container_id)
+            await self._run(self._replace_firewall)
+            if not self._reconciled:
+                # No prepared sandbox exists yet; later it would pass for garbage.
+                await self._run(self._remove_garbage, *self._owned())
+                self._reconciled = True
 
     def _replace_firewall(self) -> None:
         rules = [each.driver.rules() for each in self._networks.values()]
@@ -486,15 +519,14 @@ class Networks:
         translations = [each for published in self._published.values() for each in published.translations]
         self._firewall.replace(bridges, translations, self._guarded)
 
-    async def _owned(self) -> tuple[set[str], set[str]]:
-        """Paths and host links that belong to somebody. No prepared sandbox exists yet."""
+    def _owned(self) -> tuple[set[str], set[str]]:
+        """Paths and host links that belong to somebody."""
         attachments = self._attachments.values()
         paths = {each.netns_path for each in attachments if each.sandbox_owned and each.netns_path is not None}
         links = {endpoint.plug.host_link for each in attachments for endpoint in each.endpoints.values()}
         return paths, links
 
-    def _remove_garbage(self, owned: tuple[set[str], set[str]]) -> None:
-        paths, links = owned
+    def _remove_garbage(self, paths: set[str], links: set[str]) -> None:
         for path in self._sandboxes.paths():
             if path not in paths:
                 self._sandboxes.remove(path)

@@ -25,6 +25,7 @@
 - Loopback works in the kernel: `route_localnet` on the bridge lets a translated 127.0.0.1 connection out, masquerade
   brings the answers back; `ingress` and the exclusion of loopback in `prerouting` keep remote packets out of it.
 - A container may connect to its own or a neighbour's published port (hairpin): then the source is masqueraded, too.
+  Without inter-container communication, neighbours reach each other not even so.
 - A change is one transaction. At start the whole table is replaced from our state, in one transaction as well, so there
   is no moment without rules, and whatever somebody did to the table is repaired.
 
@@ -132,16 +133,20 @@ table {family} {table} {{
 def _bridge(version: int, table: str, bridge: BridgeRules) -> str:
     """The chains of one bridge and the verdicts that lead into them."""
     family, name = FAMILIES[version], quote(bridge.name)
-    # Without icc a neighbour's published port stays reachable, as it is for everybody else.
-    icc = [f"iifname {name} accept"] if bridge.icc else []
-    published = [] if bridge.internal else ["ct status dnat accept"]
-    subnets = [each for each in bridge.subnets if each.version == version and bridge.masquerade and not bridge.internal]
+    neighbours = f"iifname {name} {'accept' if bridge.icc else 'drop'}"
+    subnets = [each for each in bridge.subnets if each.version == version]
     rules = {
-        "into": ["ct state established,related accept", *icc, *published, "drop"],
+        "into": ["ct state established,related accept", neighbours],
         "out-of": [f"oifname != {name} drop"] if bridge.internal else [],
-        "leaving": [f"oifname != {name} {family} saddr {subnet} masquerade" for subnet in subnets],
-        "entering": [f"iifname {name} ct status dnat masquerade"],
+        "leaving": [],
+        # Where br_netfilter shows bridged packets to these chains, they have no incoming interface here: go by source.
+        "entering": [f"{family} saddr {subnet} ct status dnat masquerade" for subnet in subnets],
     }
+    if not bridge.internal:
+        rules["into"].append("ct status dnat accept")
+        if bridge.masquerade:
+            rules["leaving"] += [f"oifname != {name} {family} saddr {subnet} masquerade" for subnet in subnets]
+    rules["into"].append("drop")
     if version == 4:
         rules["entering"].append(f"ip saddr {_LOOPBACK[4]} masquerade")
     lines = [f"add element {family} {table} bridges {{ {name} }}"]

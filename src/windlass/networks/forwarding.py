@@ -54,9 +54,9 @@ def enable(netlink: NetlinkSocket, record: Path, *, ipv6: bool, no_drop: bool, o
 
 
 def _host_interfaces(netlink: NetlinkSocket, own: frozenset[str]) -> tuple[str, ...]:
-    """The interfaces by which the host is connected: not loopback, none of containers."""
+    """The interfaces by which the host is connected: not loopback, no port of a bridge, not our bridges."""
     return tuple(
         each.name
         for each in link.read_links(netlink)
-        if not each.flags & link.IFF_LOOPBACK and each.kind != "veth" and each.name not in own
+        if not each.flags & link.IFF_LOOPBACK and not each.master and each.name not in own
     )

@@ -57,7 +57,7 @@ class Reaper:
             late = {name for name in names if self._pending[name][1] < loop.time() - GRACE_SECONDS}
             try:
                 gone = await self._run(self._look, names, late)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 log.warning("cannot remove links: %s", error)
                 continue
             for name in gone:

@@ -88,6 +88,15 @@ def test_a_batch_may_be_larger_than_one_send() -> None:
 
 
 @private_network
+def test_a_thousand_questions_in_a_batch_are_all_answered() -> None:
+    with NetlinkSocket() as netlink:
+        replies = netlink.request(*(link.get_link("lo") for _ in range(1000)))
+        assert {link.parse_link(each).name for each in replies} == {"lo"} and len(replies) == 1000
+        outcome = netlink.attempt(*(link.get_link("nothing") for _ in range(1000)))
+        assert {error.errno for error in outcome if error} == {errno.ENODEV} and None not in outcome
+
+
+@private_network
 def test_a_link_group_is_removed_at_once() -> None:
     with NetlinkSocket() as netlink:
         netlink.request(*(link.new_veth(f"v{i}", link.VethPeer(f"p{i}"), group=5) for i in range(4)))

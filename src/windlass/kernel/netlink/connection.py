@@ -17,6 +17,8 @@ Documentation/userspace-api/netlink/intro.rst.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
 import struct
@@ -54,7 +56,10 @@ _HEADER = struct.Struct("=IHHII")
 _ERROR = struct.Struct("=i")
 _LENGTH = struct.Struct("=I")
 _RECEIVE = 65536
-_BATCH = 32768
+# A batch's answers wait in the socket's receive buffer until the last message was worked off.
+_BATCH_BYTES, _BATCH_MESSAGES = 32768, 64
+_RECEIVE_BUFFER = 1 << 20
+_SO_RCVBUFFORCE = 33
 _ATTEMPTS = 5
 
 
@@ -124,6 +129,8 @@ class NetlinkSocket:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._lock = threading.Lock()
         self._sequence = 0
+        with contextlib.suppress(PermissionError):
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         if protocol == NETLINK_ROUTE:
@@ -170,7 +177,7 @@ class NetlinkSocket:
                 replies, consistent = self._dump(message)
             if consistent:
                 return replies
-        raise failure(16, "the table keeps changing while it is read", message.about)
+        raise failure(errno.EBUSY, "the table keeps changing while it is read", message.about)
 
     def _run(self, messages: Iterable[Message], replies: list[Reply]) -> list[tuple[int, int, str]]:
         errors: list[tuple[int, int, str]] = []
@@ -178,7 +185,7 @@ class NetlinkSocket:
         size = first = 0
         with self._lock:
             for message in messages:
-                if batch and size + len(message.body) > _BATCH:
+                if len(batch) == _BATCH_MESSAGES or (batch and size + len(message.body) > _BATCH_BYTES):
                     errors += self._send_batch(batch, first, replies)
                     first, size, batch = first + len(batch), 0, []
                 batch.append(message)
@@ -225,7 +232,7 @@ class NetlinkSocket:
                 consistent = consistent and not received.flags & _NLM_F_DUMP_INTR
                 if received.type == _NLMSG_ERROR:
                     number, text = error_of(received)
-                    raise failure(number or 22, text, message.about)
+                    raise failure(number or errno.EINVAL, text, message.about)
                 if received.type == _NLMSG_DONE:
                     number = -_ERROR.unpack_from(received.body)[0] if len(received.body) >= 4 else 0
                     if number:
@@ -241,7 +248,11 @@ class NetlinkSocket:
         return first, self._sequence
 
     def _receive(self) -> bytes:
-        data, _, flags, address = self._socket.recvmsg(_RECEIVE)
+        try:
+            # The kernel answers while it is asked: what is not there now was dropped for want of space.
+            data, _, flags, address = self._socket.recvmsg(_RECEIVE, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            raise OSError(errno.ENOBUFS, "netlink answers were lost") from None
         if flags & socket.MSG_TRUNC:
             raise DecodeError(f"a netlink datagram is longer than {_RECEIVE} bytes")
         if address[0] != 0:

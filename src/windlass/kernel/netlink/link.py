@@ -22,6 +22,7 @@ from windlass.kernel.netlink.attributes import (
     DecodeError,
     as_i32,
     as_string,
+    as_u8,
     as_u32,
     attribute,
     nested,
@@ -39,9 +40,10 @@ IFF_UP = 0x1
 IFF_LOOPBACK = 0x8
 IFF_RUNNING = 0x40
 IFNAMSIZ = 16
+OPERATIONAL_UP = 6  # RFC 2863: what the kernel says after it has worked off a change of the carrier
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
-_IFLA_IFALIAS, _IFLA_STATS64, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 20, 23, 27, 28, 29
+_IFLA_OPERSTATE, _IFLA_IFALIAS, _IFLA_STATS64, _IFLA_GROUP, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 16, 20, 23, 27, 28, 29
 _IFLA_LINK_NETNSID = 37
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_INFO_PEER = 1
@@ -99,6 +101,7 @@ class Link:
     peer_namespace: int | None
     group: int
     alias: str
+    operational: int
     statistics: LinkStatistics | None
 
     @property
@@ -313,6 +316,7 @@ def parse_link(reply: Reply) -> Link:
         peer_namespace=as_i32(netns) if netns is not None else None,
         group=as_u32(found[_IFLA_GROUP]) if _IFLA_GROUP in found else 0,
         alias=as_string(found[_IFLA_IFALIAS]) if _IFLA_IFALIAS in found else "",
+        operational=as_u8(found[_IFLA_OPERSTATE]) if _IFLA_OPERSTATE in found else 0,
         statistics=_parse_statistics(stats) if stats is not None else None,
     )
 

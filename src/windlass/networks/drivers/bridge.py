@@ -12,8 +12,7 @@
 ```
 
 - The bridge has a MAC of its own: otherwise it would change with the lowest of its ports, and neighbours would lose it.
-- A container's MAC follows from its address, and when it is plugged in it asks for its gateway's: one broadcast by
-  which bridge and neighbours learn at once where the address is now.
+- A container's MAC follows from its address, so nobody's neighbour table goes stale when an address is leased again.
 - Without inter-container communication the ports are isolated: they reach the bridge, but not each other.
 - Our veth devices carry a link group (see settings), by which those of a daemon that died are found.
 """
@@ -26,18 +25,20 @@ import logging
 import secrets
 import socket
 import threading
+import time
 from dataclasses import dataclass, replace
 
 from windlass.errors import InvalidParameter, SystemFailure
-from windlass.kernel.netlink import address, link, neighbour, route
+from windlass.kernel.netlink import address, link, route
 from windlass.kernel.netlink.connection import Message, NetlinkSocket
 from windlass.networks.drivers.driver import Plug, PlugRequest
 from windlass.networks.firewall import BridgeRules
 from windlass.networks.ipam import Leases, mac_for
-from windlass.networks.sandbox import Sandbox, write_sysctl
+from windlass.networks.sandbox import Sandbox, read_sysctl, write_sysctl
 from windlass.networks.settings import Network
 
 _NAME_TRIES = 4
+_CARRIER_TRIES = 20
 
 log = logging.getLogger(__name__)
 
@@ -233,8 +234,30 @@ class BridgeNetwork:
             if gateway is not None:
                 everywhere = route.default_network(own.version)
                 changes.append(route.new_route(everywhere, gateway=gateway, index=index))
-                changes.append(neighbour.ask_neighbour(index, gateway))
         sandbox.netlink.request(*changes)
+        self._wait_for_carrier(plug.host_link)
+
+    def _wait_for_carrier(self, name: str) -> None:
+        """The kernel works off a change of the carrier in the background, and until then drops what our end sends: the
+        first answer to the container would be lost, and it would ask again only after a second."""
+        for attempt in range(_CARRIER_TRIES):
+            if link.read_link(self._netlink, name).operational == link.OPERATIONAL_UP:
+                return
+            time.sleep(min(0.0001 * 2**attempt, 0.01))
+        log.warning("%s: no carrier on %s", self.config.name, name)
+
+    def reach_itself(self, plug: Plug) -> None:
+        """See Driver.reach_itself.
+
+        Where br_netfilter is about, connections of a container to its own published port are translated within the
+        bridge, and go out by the port by which they came in; a bridge allows that only where it is told to.
+        """
+        try:
+            wanted = read_sysctl("net/bridge/bridge-nf-call-iptables") == "1"
+        except FileNotFoundError:
+            return
+        if wanted:
+            self._netlink.request(link.set_bridge_port(plug.host_link, hairpin=True))
 
     def adopt(self, plug: Plug) -> None:
         """See Driver.adopt."""

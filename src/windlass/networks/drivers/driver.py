@@ -84,6 +84,9 @@ class Driver(Protocol):
     def plug(self, sandbox: Sandbox, request: PlugRequest) -> Plug:
         """Give the sandbox an interface. Raises WindlassError, OSError; then nothing was changed."""
 
+    def reach_itself(self, plug: Plug) -> None:
+        """The container behind the plug publishes ports: let it reach them, too. Raises OSError."""
+
     def adopt(self, plug: Plug) -> None:
         """Take over what an earlier daemon plugged. Raises WindlassError where its addresses are not free."""
 

@@ -24,6 +24,9 @@ class NullNetwork:
     def plug(self, sandbox: Sandbox, request: PlugRequest) -> Plug:
         return Plug()
 
+    def reach_itself(self, plug: Plug) -> None:
+        pass
+
     def adopt(self, plug: Plug) -> None:
         pass
 
