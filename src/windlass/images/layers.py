@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from windlass.errors import InvalidParameter
-from windlass.images.archive.compression import GzipWriter, decompressed
+from windlass.images.archive.compression import decompressed, gzip_compressor
 from windlass.images.archive.unpack import LAYER_ALONE, LAYER_ON_TREE, unpack
 from windlass.images.content import ContentStore, Ingest
 from windlass.images.records import LayerRecord
@@ -40,6 +40,12 @@ class _Tee:
         if data:
             self._sink(data)
         return data
+
+
+def _plain(source: Source) -> Source:
+    """The plain bytes of a stream, compressed or not, to its end."""
+    pieces = decompressed(iter(source, b""))
+    return lambda: next(pieces, b"")
 
 
 class LayerStore:
@@ -73,10 +79,7 @@ class LayerStore:
             with self._content.begin() as ingest:
                 hasher = hashlib.sha256()
                 arriving = _Tee(source, ingest.write) if keep else source
-                size = self._unpack(_Tee(decompressed(arriving), hasher.update), staging)
-                # What stands behind the compressed stream belongs to the blob, too.
-                while arriving():
-                    pass
+                size = self._unpack(_Tee(_plain(arriving), hasher.update), staging)
                 if keep:
                     ingest.publish(Digest(descriptor["digest"]), descriptor["size"])
             found = Digest(f"sha256:{hasher.hexdigest()}")
@@ -106,10 +109,10 @@ class LayerStore:
         try:
             with self._content.begin() as ingest:
                 hasher = hashlib.sha256()
-                packer = GzipWriter(ingest.write)
-                plain = _Tee(_Tee(decompressed(source), hasher.update), packer.write)
-                size = self._unpack(plain, staging)
-                packer.close()
+                compressor = gzip_compressor()
+                packed = _Tee(_plain(source), lambda data: ingest.write(compressor.compress(data)))
+                size = self._unpack(_Tee(packed, hasher.update), staging)
+                ingest.write(compressor.flush())
                 return self._publish_made(ingest, hasher.hexdigest(), below, staging, size)
         except BaseException:
             self._driver.discard(staging)

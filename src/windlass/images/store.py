@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from windlass.errors import InvalidParameter, NotImplementedByEngine
-from windlass.images import summary
+from windlass.images import summary, writes
 from windlass.images.catalog import Catalog
 from windlass.images.changes import apply_changes
 from windlass.images.content import ContentStore, write_atomically
@@ -284,6 +284,84 @@ class Images:
     async def remove_rootfs(self, name: str) -> None:
         """Throw the root `name` away; one that is not there is no error."""
         await asyncio.to_thread(self.driver.release, name)
+
+    async def changes(self, name: str) -> Sequence[dict[str, Any]]:
+        """What the container wrote, as `GET /containers/{id}/changes` lists it."""
+        found = await asyncio.to_thread(writes.changes, self.driver, name)
+        return [{"Path": change.path, "Kind": int(change.kind)} for change in found]
+
+    async def commit(
+        self,
+        name: str,
+        base: str | None,
+        *,
+        config: Mapping[str, Any],
+        container_config: Mapping[str, Any] | None = None,
+        reference: Reference | None = None,
+        changes: Iterable[str] = (),
+        author: str = "",
+        comment: str = "",
+    ) -> Image:
+        """An image of an image and what the container `name` wrote on it.
+
+        Args:
+            base: ID of the image below; None where the container stands on nothing.
+            config: the execution configuration of the new image, before `changes`.
+
+        Raises:
+            InvalidParameter: a change is wrong.
+        """
+        execution = apply_changes(dict(config), changes)
+        with self.removal.holding():
+            return await asyncio.to_thread(
+                self._commit, name, base, execution, container_config or {}, reference, author, comment
+            )
+
+    def _commit(
+        self,
+        name: str,
+        base: str | None,
+        execution: Mapping[str, Any],
+        container_config: Mapping[str, Any],
+        reference: Reference | None,
+        author: str,
+        comment: str,
+    ) -> Image:
+        below = self.catalog.get(base) if base else None
+        lower = list(below.record.layers) if below else []
+        pieces = writes.layer_of(self.driver, name)
+        layer = self.layers.make(lambda: next(pieces, b""), [one.diff_id for one in lower])
+        now = _timestamp()
+        document: dict[str, Any] = dict(below.config) if below else {"os": "linux"}
+        platform = below.platform if below else self.host_platform
+        command = " ".join(container_config.get("Cmd") or ())
+        history = list(document.get("history") or ())
+        history.append({"created": now, "author": author, "created_by": command, "comment": comment})
+        document |= {
+            "created": now,
+            "author": author,
+            "architecture": platform.architecture,
+            "os": platform.os,
+            "config": dict(execution),
+            "rootfs": {"type": "layers", "diff_ids": [*(one.diff_id for one in lower), layer.diff_id]},
+            "history": [{key: value for key, value in step.items() if value} for step in history],
+        }
+        if comment:
+            document["comment"] = comment
+        return self.add(document, [*lower, layer], reference=reference, parent=base or "")
+
+    async def reconcile(self, names: Iterable[str]) -> None:
+        """Throw away roots of containers that do not exist, and what only they stood on."""
+        known = set(names)
+        strange = [name for name in self.driver.names() if name not in known]
+        for name in strange:
+            await asyncio.to_thread(self.driver.release, name)
+        if strange:
+            await asyncio.to_thread(self.removal.collect)
+
+    def driver_status(self) -> Sequence[tuple[str, str]]:
+        """What `info` says of the storage driver."""
+        return self.driver.status()
 
     async def rootfs_usage(self, name: str) -> tuple[int, int]:
         """(bytes that the container wrote, bytes of the whole root file system)."""

@@ -84,6 +84,10 @@ class Driver(Protocol):
         """All writable roots."""
         ...
 
+    def status(self) -> list[tuple[str, str]]:
+        """Names and values that `info` shows."""
+        ...
+
     def chain_of(self, name: str) -> list[Digest]:
         """The layers that the root `name` stands on, lowest first; none where there is no such root."""
         ...

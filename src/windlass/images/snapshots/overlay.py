@@ -23,7 +23,7 @@ from typing import Final
 from windlass.errors import NotFound, NotImplementedByEngine
 from windlass.images import trees
 from windlass.images.snapshots.driver import Staging
-from windlass.kernel.mounts import Mount, detached
+from windlass.kernel.mounts import Mount, detached, mountinfo
 from windlass.oci.digest import Digest
 
 _LOWER: Final = "lower"
@@ -157,6 +157,25 @@ class OverlayDriver:
     def names(self) -> list[str]:
         """All of them."""
         return os.listdir(self._roots)
+
+    def status(self) -> list[tuple[str, str]]:
+        """The file system below, and what dockerd's users look for."""
+        point = str(self._root.resolve())
+        best = max(
+            (
+                mount
+                for mount in mountinfo()
+                if point == mount.target or point.startswith(mount.target.rstrip("/") + "/")
+            ),
+            key=lambda mount: len(mount.target),
+        )
+        return [
+            ("Backing Filesystem", best.type),
+            ("Supports d_type", "true"),
+            ("Using metacopy", "false"),
+            ("Native Overlay Diff", "true"),
+            ("userxattr", "false"),
+        ]
 
     def chain_of(self, name: str) -> list[Digest]:
         """From the list of lower directories."""
