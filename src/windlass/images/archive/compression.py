@@ -1,8 +1,8 @@
 """Compression of streams, inside this process: gzip (isa-l), zstd, xz, bzip2.
 
-Nothing is ever given to a program found on a path or in a container (CVE-2026-41567 and its kin). The libraries release
-the GIL, so a stage runs beside the one that unpacks. Every step has a bound on what it puts out, so that a bomb meets the
-limits before it meets the memory:
+Nothing is ever given to a program found on a path or in a container (CVE-2026-41567 and its kin). The libraries
+release the GIL, so a stage runs beside the one that unpacks. Every step has a bound on what it puts out, so that a bomb
+meets the limits before it meets the memory:
 
     chunks ──decompressed()──▶ pieces of at most 1 MiB        pieces ──Compressor──▶ chunks
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import bz2
 import lzma
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import IO, Final, Protocol, cast
 
 import zstandard
 from isal import igzip_lib, isal_zlib
@@ -64,6 +64,16 @@ def peeked(chunks: Iterable[bytes], count: int = MAGIC_LENGTH) -> tuple[bytes, I
     return start, whole()
 
 
+_FAILURES: Final[tuple[type[Exception], ...]] = (
+    igzip_lib.IsalError,
+    zstandard.ZstdError,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+)
+
+
 def decompressed(
     chunks: Iterable[bytes], kind: str | None = None, *, limits: Limits = DEFAULT_LIMITS
 ) -> Iterator[bytes]:
@@ -84,15 +94,7 @@ def decompressed(
         for piece in plain:
             meter.check(len(piece))
             yield piece
-    except (
-        igzip_lib.error,
-        isal_zlib.error,
-        zstandard.ZstdError,
-        lzma.LZMAError,
-        EOFError,
-        OSError,
-        ValueError,
-    ) as error:
+    except _FAILURES as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the stream's source, not of its contents
         raise InvalidParameter(f"invalid {kind} data: {error}") from error
@@ -182,7 +184,8 @@ def _bzip2(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _zstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-    with decompressor.stream_reader(_File(chunks), read_size=PIECE, read_across_frames=True) as reader:
+    file = cast(IO[bytes], _File(_whole_frames(chunks)))
+    with decompressor.stream_reader(file, read_size=PIECE, read_across_frames=True) as reader:
         while piece := reader.read(PIECE):
             yield piece
 
@@ -199,6 +202,60 @@ class _File:
             self._rest = next(self._chunks, b"")
         data, self._rest = self._rest[:size], self._rest[size:]
         return data
+
+
+def _whole_frames(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Pass a zstd stream on; `EOFError` where it ends inside a frame, which the library's reader does not tell.
+
+    Only the headers are looked at (RFC 8878, section 3.1): frame header, blocks that say how long they are, checksum.
+    """
+    walk = _frames()
+    wanted = next(walk)
+    held = b""
+    skip = 0
+    for chunk in chunks:
+        yield chunk
+        position = 0
+        while position < len(chunk):
+            if skip:
+                step = min(skip, len(chunk) - position)
+                skip -= step
+                position += step
+                continue
+            part = chunk[position : position + wanted - len(held)]
+            held += part
+            position += len(part)
+            if len(held) == wanted:
+                answer = walk.send(held)
+                held = b""
+                skip, wanted = answer, next(walk)
+    if skip or held or wanted != _FRAME_START:
+        raise EOFError("unexpected end")
+
+
+_FRAME_START: Final = 5
+
+
+def _frames() -> Generator[int, bytes, None]:
+    """The walk over frames: yields how many bytes it wants to see, is sent them, yields how many to skip then."""
+    while True:
+        start = yield _FRAME_START
+        if start[1:4] == b"\x2a\x4d\x18":  # a skippable frame: its length follows, one byte of it is here
+            yield 0
+            rest = yield 3
+            yield int.from_bytes(start[4:] + rest, "little")
+            continue
+        flags = start[4]
+        single = flags >> 5 & 1
+        window = 0 if single else 1
+        content = (single, 2, 4, 8)[flags >> 6]
+        yield window + (0, 1, 2, 4)[flags & 3] + content
+        last = False
+        while not last:
+            block = int.from_bytes((yield 3), "little")
+            last = bool(block & 1)
+            repeated = block >> 1 & 3 == 1
+            yield (1 if repeated else block >> 3) + (4 if last and flags >> 2 & 1 else 0)
 
 
 _DECODERS: Final[dict[str, Callable[[Iterator[bytes]], Iterator[bytes]]]] = {

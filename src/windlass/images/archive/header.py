@@ -3,10 +3,10 @@
       0 name[100]   100 mode[8]   108 uid[8]   116 gid[8]   124 size[12]   136 mtime[12]   148 checksum[8]   156 type
     157 link[100]   257 magic[8]  265 user[32] 297 group[32] 329 major[8]  337 minor[8]    345 prefix[155]   500 padding
 
-Three dialects share this block: POSIX ustar (name = prefix/name), GNU (no prefix; numbers too large for octal digits are
-binary; long names in entries `L` and `K` before the header), and pax, which puts records `length key=value` in an entry
-`x` before the header they complete (POSIX.1-2017, pax, "pax Interchange Format"; GNU tar manual, "Tar Internals").
-What is written here is ustar, with pax records for whatever ustar cannot say, so that equal trees give equal bytes.
+Three dialects share this block: POSIX ustar (name = prefix/name), GNU (no prefix; numbers too large for octal digits
+are binary; long names in entries `L` and `K` before the header), and pax, which puts records `length key=value` in an
+entry `x` before the header they complete (POSIX.1-2017, pax, "pax Interchange Format"; GNU tar manual, "Tar
+Internals"). What is written here is ustar, with pax records for whatever ustar cannot say, so that equal trees give equal bytes.
 
 Names are bytes, as the kernel has them. Errors are `InvalidParameter`, as all archives come from outside.
 """
@@ -144,7 +144,7 @@ def decode(block: bytes) -> tuple[Entry, bytes]:
 
 def _signed_matches(block: bytes, checksum: bytes) -> bool:
     """Some old tars summed signed characters."""
-    signed = sum(struct.unpack("148b8x356b", block)) + 256
+    signed: int = sum(struct.unpack("148b8x356b", block)) + 256
     return signed == number(checksum)
 
 

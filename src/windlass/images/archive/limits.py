@@ -29,8 +29,8 @@ class Limits:
     """
 
     unpacked_bytes: int = 512 * _GIB
-    ratio: int = 2000
-    ratio_from: int = 256 * _MIB
+    ratio: int = 250
+    ratio_from: int = _GIB
     entries: int = 5_000_000
     devices: int = 4096
     name_bytes: int = 512 * _MIB

@@ -1,8 +1,8 @@
 """Packing a directory tree, or what changed in it, as a tar stream.
 
-Names come in byte order and headers say nothing of this host (no user names, no labels), so equal trees give equal bytes
-and an image packed twice has one digest. A file is opened by a descriptor of itself (O_PATH, then /proc/self/fd), never
-by its name a second time: whoever exchanges it for a device or a link in between gains nothing (CVE-2018-15664).
+Names come in byte order and headers say nothing of this host (no user names, no labels), so equal trees give equal
+bytes and an image packed twice has one digest. A file is opened by a descriptor of itself (O_PATH, then /proc/self/fd),
+never by its name a second time: whoever exchanges it for a device or a link in between gains nothing (CVE-2018-15664).
 
     tree ──walk──▶ Entry ──encode──▶ header │ data │ padding ──▶ pieces of about 256 KiB
 """

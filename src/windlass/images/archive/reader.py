@@ -1,6 +1,6 @@
 """Reading a tar stream: entries one after the other, their data in pieces that are never copied.
 
-    source() ─▶ chunk ─▶ │ header │ data … │ pad │ header │ …        next() → Entry      data() → memoryviews of the chunk
+    source() ─▶ chunk ─▶ │ header │ data … │ pad │ header │ …      next() → Entry    data() → memoryviews of the chunk
 
 `tarfile` of the standard library reads 15,000 entries a second and trusts much; this reader does only what unpacking
 needs, takes the stream as it comes (no seeking), and refuses whatever is malformed. The dialects are merged here: what
@@ -92,7 +92,7 @@ class TarReader:
                     raise invalid("it ends after an extended header")
                 return None
             entry, written = decode(block)
-            if written == PAX or written == PAX_SOLARIS:
+            if written in (PAX, PAX_SOLARIS):
                 for key, value in parse_pax(self._extension(entry)):
                     if key.startswith(XATTR):
                         xattrs[key[len(XATTR) :]] = value

@@ -9,10 +9,10 @@ archive brings or what another process does in the tree meanwhile.
 Owners, modes, times and extended attributes of directories are set last: a file made in a directory changes its time,
 takes over its setgid group and its default ACL.
 
-Layers differ from plain archives by whiteouts (OCI image specification, layer.md): `.wh.NAME` removes NAME of the layers
-below, `.wh..wh..opq` removes all that they have in its directory. They become overlay's own marks, or are carried out at
-once where the layers below are in the same tree. A layer may have each path once only (ibid., "must not include
-duplicate entries"), except directories.
+Layers differ from plain archives by whiteouts (OCI image specification, layer.md): `.wh.NAME` removes NAME of the
+layers below, `.wh..wh..opq` removes all that they have in its directory. They become overlay's own marks, or are
+carried out at once where the layers below are in the same tree. A layer may have each path once only (ibid., "must not
+include duplicate entries"), except directories.
 """
 
 from __future__ import annotations
@@ -218,9 +218,8 @@ class _Unpacker:
             return
         if not path:
             raise invalid("the root is not a directory", entry.name)
-        if path in self._files:
-            if not self._how.replace:
-                raise invalid("a duplicate entry", path)
+        if path in self._files and not self._how.replace:
+            raise invalid("a duplicate entry", path)
         self._files.add(path)
         directory = self._parent(parent)
         try:
@@ -465,7 +464,8 @@ def _set_xattrs(fd: int, entry: Entry) -> None:
         try:
             os.setxattr(fd, name, value)
         except OSError as error:
-            raise OSError(error.errno, f"extended attribute {os.fsdecode(name)}: {os.strerror(error.errno or 0)}") from None
+            reason = os.strerror(error.errno or 0)
+            raise OSError(error.errno, f"extended attribute {os.fsdecode(name)}: {reason}") from None
 
 
 def _translated(error: OSError, entry: Entry | None) -> WindlassError:

@@ -1,0 +1,1 @@
+"""Archives: tar streams read and written, trees unpacked and packed, compression. All of it is hostile input."""
