@@ -65,7 +65,7 @@ def peeked(chunks: Iterable[bytes], count: int = MAGIC_LENGTH) -> tuple[bytes, I
 
 
 _FAILURES: Final[tuple[type[Exception], ...]] = (
-    igzip_lib.IsalError,
+    cast(type[Exception], igzip_lib.IsalError),  # its stub says otherwise
     zstandard.ZstdError,
     lzma.LZMAError,
     EOFError,

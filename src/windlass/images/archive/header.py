@@ -6,7 +6,8 @@
 Three dialects share this block: POSIX ustar (name = prefix/name), GNU (no prefix; numbers too large for octal digits
 are binary; long names in entries `L` and `K` before the header), and pax, which puts records `length key=value` in an
 entry `x` before the header they complete (POSIX.1-2017, pax, "pax Interchange Format"; GNU tar manual, "Tar
-Internals"). What is written here is ustar, with pax records for whatever ustar cannot say, so that equal trees give equal bytes.
+Internals"). What is written here is ustar, with pax records for whatever ustar cannot say, so that equal trees give
+equal bytes.
 
 Names are bytes, as the kernel has them. Errors are `InvalidParameter`, as all archives come from outside.
 """
