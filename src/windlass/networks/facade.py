@@ -100,6 +100,7 @@ class Networks:
         self._guarded: tuple[str, ...] = ()
         self._reconciled = False
         self._reconciling = asyncio.Lock()
+        self._attaching: set[str] = set()
         self._detaching: set[asyncio.Future[None]] = set()
         self._closed = False
         limit = settings.warm_sandboxes
@@ -300,6 +301,8 @@ class Networks:
         Raises InvalidParameter, NotFound, Forbidden, Conflict (attached already), SystemFailure with dockerd's words
         (without its "failed to set up container networking: "); then nothing was changed.
         """
+        if container_id in self._attachments or container_id in self._attaching:
+            raise Conflict(f"container {container_id} is attached already")
         attachment = Attachment(
             container_id=container_id,
             container_name=name or container_id[:12],
@@ -308,6 +311,8 @@ class Networks:
             exposed=tuple(exposed),
         )
         attaching = asyncio.ensure_future(self._attach(attachment, config or EndpointConfig(), ports, shared_path))
+        self._attaching.add(container_id)
+        attaching.add_done_callback(lambda _: self._attaching.discard(container_id))
         try:
             return await asyncio.shield(attaching)
         except asyncio.CancelledError:
@@ -321,8 +326,6 @@ class Networks:
         self, attachment: Attachment, config: EndpointConfig, ports: PortBindings, shared_path: str | None
     ) -> Attachment:
         container_id = attachment.container_id
-        if container_id in self._attachments:
-            raise Conflict(f"container {container_id} is attached already")
         mode = self._mode(attachment.network_mode)
         if mode.startswith(_CONTAINER):
             attachment.netns_path = shared_path

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import struct
 from typing import NamedTuple
 
 from windlass.networks.settings import IPAddress
@@ -74,6 +75,8 @@ class TcpRelay:
             except (OSError, TimeoutError) as error:
                 log.debug("relay to %s:%s: %s", address, port, error)
                 # Nobody listens: say so as the kernel would, with a reset.
+                own = writer.get_extra_info("socket")
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
                 return
             with contextlib.closing(far_writer):

@@ -36,8 +36,14 @@ ONE, TWO = identity(1), identity(2)
 WEB = {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}
 
 
+@pytest.mark.parametrize("br_netfilter", ["0", "1"])
 @private_network
-async def test_a_published_port_is_reached_from_everywhere(tmp_path: Path) -> None:
+async def test_a_published_port_is_reached_from_everywhere(tmp_path: Path, br_netfilter: str) -> None:
+    switch = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if switch.exists():
+        switch.write_text(br_netfilter)
+    elif br_netfilter == "1":
+        pytest.skip("this kernel has no br_netfilter")
     with remote_machine("up0") as remote:
         async with networks(tmp_path) as own:
             one = await own.attach(ONE, network_mode="bridge", ports=WEB, exposed=["80/tcp", "443/tcp"])
