@@ -12,6 +12,7 @@ what nothing refers to any more. Long work runs in threads; what only looks into
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -101,7 +102,7 @@ class Images:
         """The image that a name, ID or beginning of an ID means. Raises NotFound, InvalidParameter."""
         return self.catalog.resolve(text, platform=platform)
 
-    def list(self) -> Sequence[Image]:
+    def list(self) -> builtins.list[Image]:
         """All images, the youngest first."""
         return self.catalog.all()
 
@@ -210,7 +211,7 @@ class Images:
 
     async def remove(
         self, text: str, *, force: bool = False, noprune: bool = False, in_use: Mapping[str, Sequence[InUse]]
-    ) -> Sequence[dict[str, str]]:
+    ) -> builtins.list[dict[str, str]]:
         """Take a name, or all of an image, away: dockerd's list of what was untagged and deleted.
 
         Raises NotFound, Conflict (in dockerd's words).
@@ -236,7 +237,7 @@ class Images:
         """`GET /images/{name}/json`."""
         return summary.inspection(self.resolve(text, platform=platform), self.driver)
 
-    def history(self, text: str, *, platform: str | Platform | None = None) -> Sequence[dict[str, Any]]:
+    def history(self, text: str, *, platform: str | Platform | None = None) -> builtins.list[dict[str, Any]]:
         """`GET /images/{name}/history`."""
         return summary.history(self.resolve(text, platform=platform))
 
@@ -248,7 +249,7 @@ class Images:
         digests: bool = False,
         shared_size: bool = False,
         in_use: Mapping[str, Sequence[InUse]] | None = None,
-    ) -> Sequence[dict[str, Any]]:
+    ) -> builtins.list[dict[str, Any]]:
         """`GET /images/json`. Raises InvalidParameter for a filter's value, NotFound for its image."""
         chosen = summary.select(self.catalog, filters or {}, all=all)
         return summary.summaries(chosen, self.catalog.all(), shared_size=shared_size, in_use=in_use)
@@ -277,7 +278,7 @@ class Images:
         # A few directories: shorter than the way to a thread and back.
         self.roots.prepare(name, chain)
 
-    def rootfs_mounts(self, name: str, *, read_only: bool = False) -> Sequence[Mount]:
+    def rootfs_mounts(self, name: str, *, read_only: bool = False) -> builtins.list[Mount]:
         """How the root `name` is mounted. Raises NotFound."""
         return self.driver.mounts(name, read_only=read_only)
 
@@ -285,7 +286,7 @@ class Images:
         """Throw the root `name` away; one that is not there is no error."""
         await asyncio.to_thread(self.driver.release, name)
 
-    async def changes(self, name: str) -> Sequence[dict[str, Any]]:
+    async def changes(self, name: str) -> builtins.list[dict[str, Any]]:
         """What the container wrote, as `GET /containers/{id}/changes` lists it."""
         found = await asyncio.to_thread(writes.changes, self.driver, name)
         return [{"Path": change.path, "Kind": int(change.kind)} for change in found]
@@ -359,7 +360,7 @@ class Images:
         if strange:
             await asyncio.to_thread(self.removal.collect)
 
-    def driver_status(self) -> Sequence[tuple[str, str]]:
+    def driver_status(self) -> builtins.list[tuple[str, str]]:
         """What `info` says of the storage driver."""
         return self.driver.status()
 
