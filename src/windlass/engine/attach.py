@@ -18,7 +18,7 @@ import contextlib
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from windlass.engine.detach import DetachDetector
@@ -88,6 +88,12 @@ class ClientStream:
             self._queue.append(data)
             self.waiting += len(data)
             self._changed.set()
+
+    def offer_text(self, text: str) -> None:
+        """Queue a message of the engine's, as standard output: the client has no other place for it."""
+        data = text.encode()
+        self._queue.append(data if self.terminal else frame(STDOUT, data))
+        self._changed.set()
 
     def end(self) -> None:
         """No more output follows."""
@@ -161,13 +167,22 @@ class ClientStream:
 class AttachHub:
     """The clients of one container (or exec) and the connection to its monitor.
 
-    `close_stdin_once`: the container's input is closed when the first client's is (`StdinOnce`).
+    `close_stdin_once`: the container's input is closed when the first client's is (`StdinOnce`). `before_end` is
+    awaited when the output is over, before the clients are told: whoever sees the end may ask for the exit code.
     """
 
-    def __init__(self, *, terminal: bool, close_stdin_once: bool, ends_with_stdin: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        terminal: bool,
+        close_stdin_once: bool,
+        ends_with_stdin: bool = True,
+        before_end: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         self.terminal = terminal
         self.close_stdin_once = close_stdin_once
         self.ends_with_stdin = ends_with_stdin
+        self._before_end = before_end
         self._clients: set[ClientStream] = set()
         self._upstream: socket.socket | None = None
         self._connected = asyncio.Event()
@@ -230,6 +245,8 @@ class AttachHub:
                     client.offer(data, frames)
                 if any(client.waiting > FULL for client in self._clients):
                     await self._let_them_drain()
+        if self._before_end is not None:
+            await self._before_end()
         # Not when cancelled: then nobody is left, or `close` ends the clients.
         self._end_clients()
 

@@ -68,7 +68,9 @@ class Container:
         self.health: Document | None = None
         self.restart_count = 0
         self.stopped_by_hand = False
+        self.restart_cancelled = False
         self.was_started = False
+        self.starting = False  # a launch was about to happen; whether it did, the run's directory says
         self.security_labels: tuple[str, str] = ("", "")  # SELinux: process, mount
         self.no_new_privileges_default = False
 
@@ -76,9 +78,9 @@ class Container:
         self.waiters = Waiters()
         self.monitor: Monitor | None = None
         self.hub: AttachHub | None = None
+        self.log_ended = asyncio.Event()  # of this run
         self.health_monitor: HealthMonitor | None = None
         self.backoff = Backoff()
-        self.restart_cancelled = False
         self.restart_timer: asyncio.Task[None] | None = None
         self.restarting_by_hand = False
         self.execs: set[str] = set()
@@ -157,6 +159,8 @@ class Container:
             "Health": self.health,
             "RestartCount": self.restart_count,
             "StoppedByHand": self.stopped_by_hand,
+            "RestartCancelled": self.restart_cancelled,
+            "Starting": self.starting,
             "WasStarted": self.was_started,
             "SecurityLabels": self.security_labels,
             "NoNewPrivileges": self.no_new_privileges_default,
@@ -187,6 +191,8 @@ class Container:
         container.health = record["Health"]
         container.restart_count = record["RestartCount"]
         container.stopped_by_hand = record["StoppedByHand"]
+        container.restart_cancelled = record["RestartCancelled"]
+        container.starting = record["Starting"]
         container.was_started = record["WasStarted"]
         process_label, mount_label = record["SecurityLabels"]
         container.security_labels = (process_label, mount_label)

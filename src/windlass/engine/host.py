@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from windlass.kernel import cgroups
+from windlass.kernel import cgroups, lsm
 
 # Values such as 1-9223372036854775807 must not fill the memory (CVE-2018-20699).
 MOST_CPUS = 8192
@@ -35,6 +35,20 @@ def _uint_list(text: str, most: int) -> Iterator[int]:
         if int(last) > most:
             raise ValueError(f"value of out range, maximum is {most}")
         yield from range(int(first), int(last) + 1)
+
+
+def format_uint_list(numbers: Collection[int]) -> str:
+    """`0-2,7`, the shortest list of these numbers."""
+    parts: list[str] = []
+    ordered = sorted(numbers)
+    start = 0
+    for place, number in enumerate(ordered):
+        if place + 1 < len(ordered) and ordered[place + 1] == number + 1:
+            continue
+        first = ordered[start]
+        parts.append(str(number) if first == number else f"{first}-{number}")
+        start = place + 1
+    return ",".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,81 +121,47 @@ def os_release(text: str) -> tuple[str, str]:
     return values.get("PRETTY_NAME") or "Linux", values.get("VERSION_ID", "")
 
 
-def _v1_facts(hierarchy: cgroups.Hierarchy) -> dict[str, object]:
-    where = {controller: mount.path for mount in hierarchy.mounts for controller in mount.controllers}
-
-    def has(controller: str, file: str) -> bool:
-        return controller in where and _exists(f"{where[controller]}/{file}")
-
+def _limits(found: cgroups.Features) -> dict[str, Any]:
+    """What the control groups can do, in the names of `HostFacts`."""
     return {
-        "cgroup_version": "1",
-        "memory_limit": "memory" in where,
-        "swap_limit": has("memory", "memory.memsw.limit_in_bytes"),
-        "memory_reservation": has("memory", "memory.soft_limit_in_bytes"),
-        "oom_kill_disable": has("memory", "memory.oom_control"),
-        "memory_swappiness": has("memory", "memory.swappiness"),
-        "cpu_shares": has("cpu", "cpu.shares"),
-        "cpu_cfs": has("cpu", "cpu.cfs_quota_us"),
-        "cpu_realtime": has("cpu", "cpu.rt_period_us"),
-        "cpuset": "cpuset" in where,
-        "cpus": _text(f"{where['cpuset']}/cpuset.cpus") if "cpuset" in where else "",
-        "mems": _text(f"{where['cpuset']}/cpuset.mems") if "cpuset" in where else "",
-        "blkio_weight": has("blkio", "blkio.weight") or has("blkio", "blkio.bfq.weight"),
-        "blkio_weight_device": has("blkio", "blkio.weight_device") or has("blkio", "blkio.bfq.weight_device"),
-        "blkio_read_bps": has("blkio", "blkio.throttle.read_bps_device"),
-        "blkio_write_bps": has("blkio", "blkio.throttle.write_bps_device"),
-        "blkio_read_iops": has("blkio", "blkio.throttle.read_iops_device"),
-        "blkio_write_iops": has("blkio", "blkio.throttle.write_iops_device"),
-        "pids_limit": "pids" in where,
+        "cgroup_version": "2" if found.version == "v2" else "1",
+        "memory_limit": found.memory_limit,
+        "swap_limit": found.memory_swap,
+        "memory_reservation": found.memory_reservation,
+        "oom_kill_disable": found.oom_kill_disable,
+        "memory_swappiness": found.memory_swappiness,
+        "cpu_shares": found.cpu_shares,
+        "cpu_cfs": found.cpu_quota,
+        "cpu_realtime": found.cpu_realtime,
+        "cpuset": found.cpuset,
+        "cpus": format_uint_list(found.cpus),
+        "mems": format_uint_list(found.memory_nodes),
+        "blkio_weight": found.blkio_weight,
+        "blkio_weight_device": found.blkio_weight_device,
+        "blkio_read_bps": found.blkio_throttle,
+        "blkio_write_bps": found.blkio_throttle,
+        "blkio_read_iops": found.blkio_throttle,
+        "blkio_write_iops": found.blkio_throttle,
+        "pids_limit": found.pids_limit,
     }
 
 
-def _v2_facts(hierarchy: cgroups.Hierarchy) -> dict[str, object]:
-    controllers = hierarchy.controllers
-    root = hierarchy.unified.path if hierarchy.unified else "/sys/fs/cgroup"
-    io, memory, cpuset = "io" in controllers, "memory" in controllers, "cpuset" in controllers
-    return {
-        "cgroup_version": "2",
-        "memory_limit": memory,
-        "swap_limit": memory and _exists("/proc/swaps"),
-        "memory_reservation": memory,
-        "oom_kill_disable": False,
-        "memory_swappiness": False,
-        "cpu_shares": "cpu" in controllers,
-        "cpu_cfs": "cpu" in controllers,
-        "cpu_realtime": False,
-        "cpuset": cpuset,
-        "cpus": _text(f"{root}/cpuset.cpus.effective") if cpuset else "",
-        "mems": _text(f"{root}/cpuset.mems.effective") if cpuset else "",
-        "blkio_weight": io,
-        "blkio_weight_device": io,
-        "blkio_read_bps": io,
-        "blkio_write_bps": io,
-        "blkio_read_iops": io,
-        "blkio_write_iops": io,
-        "pids_limit": "pids" in controllers,
-    }
-
-
-def look() -> HostFacts:
-    """Look at this host. Blocking, about a millisecond."""
-    with closing(cgroups.detect()) as hierarchy:
-        limits = _v2_facts(hierarchy) if hierarchy.version == "v2" else _v1_facts(hierarchy)
-        controllers = hierarchy.controllers
+def look(hierarchy: cgroups.Hierarchy) -> HostFacts:
+    """Look at this host. Blocking, some milliseconds. Raises `CgroupError` if no control group can be made."""
+    limits = _limits(cgroups.features(hierarchy))
     names = os.uname()
     system, version = os_release(_text("/etc/os-release") or _text("/usr/lib/os-release"))
     count = os.cpu_count() or 1
     throttles = (f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(count))
     sysctls = ("net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start")
     return HostFacts(
-        **limits,  # type: ignore[arg-type]
-        controllers=controllers,
+        **limits,
+        controllers=hierarchy.controllers,
         cgroup_namespaces=_exists("/proc/self/ns/cgroup"),
         time_namespaces=_exists("/proc/self/ns/time"),
         ipv4_forwarding=_text("/proc/sys/net/ipv4/ip_forward") == "1",
-        apparmor=_text("/sys/module/apparmor/parameters/enabled") == "Y"
-        and _exists("/sys/kernel/security/apparmor/profiles"),
-        selinux=_exists("/sys/fs/selinux/enforce"),
+        apparmor=lsm.apparmor_enabled(),
+        selinux=lsm.selinux_enabled(),
         seccomp=_exists("/proc/sys/kernel/seccomp/actions_avail"),
         cpu_count=len(os.sched_getaffinity(0)),
         memory_total=memory_total(_text("/proc/meminfo")),

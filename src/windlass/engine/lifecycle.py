@@ -26,7 +26,7 @@ from windlass.engine.core import Core, log
 from windlass.engine.failures import UNKNOWN, start_failure
 from windlass.engine.health import HealthMonitor, Prober, check_of, new_health
 from windlass.engine.preparation import Preparation
-from windlass.engine.restarts import Backoff, Run, decide
+from windlass.engine.restarts import FIRST_DELAY, Backoff, Run, decide
 from windlass.engine.signals import NUMBERS, parse_signal
 from windlass.engine.timestamps import SECOND
 from windlass.errors import Conflict, NotModified, SystemFailure, WindlassError
@@ -83,30 +83,27 @@ class Lifecycle:
             raise Conflict("container is marked for removal and cannot be started")
 
     async def _start_locked(self, container: Container) -> None:
-        before = (container.state.started_at, container.was_started)
         try:
             await self._preparation.prepare(container)
             await self._launch(container)
         except LaunchError as error:
             code, shown = start_failure(error.stage, error.message, error.errno, container.path)
-            await self._start_failed(container, code, shown, before)
+            await self._start_failed(container, code, shown)
             raise shown from None
         except WindlassError as error:
-            await self._start_failed(container, UNKNOWN, error, before)
+            await self._start_failed(container, UNKNOWN, error)
             raise
         except OSError as error:
             shown = SystemFailure(str(error))
-            await self._start_failed(container, UNKNOWN, shown, before)
+            await self._start_failed(container, UNKNOWN, shown)
             raise shown from error
         self._begin_watch(container)
         self._core.container_event(container, "start")
 
     async def _launch(self, container: Container) -> None:
         core, state = self._core, container.state
-        # The record of the intent: what the next daemon would find if this one died now.
-        state.set_running(pid=0, started_at=core.clock())
-        container.was_started = True
-        container.health = new_health() if check_of(container.config) else None
+        # The intent. If this daemon dies now, the next one finds in the run's directory whether it was carried out.
+        container.starting = True
         core.store.save(container)
         directory = Path(core.run_directory(container))
         if container.hub is not None and container.hub.clients:
@@ -122,17 +119,16 @@ class Lifecycle:
         else:
             monitor = await core.launcher.launch(directory)
         container.monitor = monitor
+        container.was_started = True
+        container.health = new_health() if check_of(container.config) else None
         state.set_running(pid=monitor.pid, started_at=monitor.started_at_ns)
 
-    async def _start_failed(
-        self, container: Container, exit_code: int, error: WindlassError, before: tuple[int, bool]
-    ) -> None:
+    async def _start_failed(self, container: Container, exit_code: int, error: WindlassError) -> None:
         """Leave the container as it was, but for the record of the failure."""
         await self._preparation.release(container)
         await self._preparation.remove_directory(container)
         state = container.state
-        state.restarting = state.running = False
-        state.started_at, container.was_started = before
+        container.starting = state.restarting = state.running = False
         state.error, state.exit_code = str(error), exit_code
         self._core.save(container)
         if container.hub is not None:
@@ -141,15 +137,24 @@ class Lifecycle:
 
     def adopt(self, container: Container, monitor: Monitor) -> None:
         """Take over a container that another daemon started."""
+        paused = container.state.paused
         container.monitor = monitor
-        container.state.pid = monitor.pid
-        container.state.running, container.state.restarting = True, False
-        container.state.started_at = monitor.started_at_ns
+        container.was_started = True
+        container.state.set_running(pid=monitor.pid, started_at=monitor.started_at_ns)
+        container.state.paused = paused
+        self._preparation.adopt(container)
         self._begin_watch(container)
+
+    def resume_restart(self, container: Container) -> None:
+        """Go on with a restart for which another daemon was waiting."""
+        container.restart_timer = self._core.tasks.spawn(
+            self._start_again(container, FIRST_DELAY), f"restart {container.id[:12]}"
+        )
 
     def _begin_watch(self, container: Container) -> None:
         monitor = container.monitor
         assert monitor is not None
+        container.log_ended = asyncio.Event()
         short = container.id[:12]
         self._core.tasks.spawn(self._watch(container, monitor), f"watch {short}")
         self._update_health(container)
@@ -214,7 +219,8 @@ class Lifecycle:
         if container.hub is not None:
             await container.hub.finish(_LAST_OUTPUT)
             container.hub = None
-        container.monitor = None
+        container.monitor, container.starting = None, False
+        container.log_ended.set()
         self.forget_execs(container)
         await self._preparation.release(container)
         state.oom_killed = state.oom_killed or status.oom_killed

@@ -79,6 +79,24 @@ class Preparation:
         """What this process can give."""
         return self._available
 
+    def filter_of(self, container: Container) -> str | None:
+        """The file with the system call filter of a container's processes. Raises `WindlassError`."""
+        host_config = container.host_config
+        profile = self._filters.profile_of(container.security.seccomp, privileged=host_config["Privileged"])
+        return self._filters.path(profile, self._capabilities(host_config))
+
+    def _capabilities(self, host_config: Mapping[str, Any]) -> list[str]:
+        return tweak_capabilities(
+            add=host_config["CapAdd"] or (),
+            drop=host_config["CapDrop"] or (),
+            privileged=host_config["Privileged"],
+            available=self._available,
+        )
+
+    def adopt(self, container: Container) -> None:
+        """Know what a run has that another daemon prepared."""
+        self._mounts.adopt(container)
+
     async def prepare(self, container: Container) -> None:
         """Get ready to launch. Raises `WindlassError` with dockerd's words; nothing is left then."""
         directory = self._core.run_directory(container)
@@ -151,9 +169,9 @@ class Preparation:
         request = await self._request(container, attachment, runtime, user_mounts.mounts)
         profile = self._filters.profile_of(container.security.seccomp, privileged=host_config["Privileged"])
         launch = self._launch_document(container, request)
+        config = build(request)
         if runtime.own:
-            launch["seccompFilter"] = self._filters.path(profile, request.capabilities)
-            config = build(request)
+            launch["seccompFilter"] = self.filter_of(container)
         else:
             launch["runtime"] = {
                 "name": runtime.name,
@@ -161,7 +179,7 @@ class Preparation:
                 "args": list(runtime.args),
                 "root": f"{directory}/runtime",
             }
-            config = build(request)
+            profile = self._filters.profile_of(container.security.seccomp, privileged=host_config["Privileged"])
             if (document := self._filters.document(profile, request.capabilities)) is not None:
                 config["linux"]["seccomp"] = document
         files[CONFIG] = orjson.dumps(config)
@@ -184,12 +202,6 @@ class Preparation:
         except WindlassError as error:
             # As in dockerd, what is wrong at the start is no fault of the start request.
             raise SystemFailure(str(error)) from None
-        names = tweak_capabilities(
-            add=host_config["CapAdd"] or (),
-            drop=host_config["CapDrop"] or (),
-            privileged=host_config["Privileged"],
-            available=self._available,
-        )
         devices = []
         if host_config["Privileged"] or host_config["Devices"]:
             devices = await asyncio.to_thread(container_devices, host_config)
@@ -204,7 +216,7 @@ class Preparation:
             root=ROOTFS,
             cgroups_path=core.cgroup_path(container),
             account=account,
-            capabilities=names,
+            capabilities=self._capabilities(host_config),
             security=container.security,
             mounts=user_mounts,
             devices=devices,

@@ -103,9 +103,14 @@ class Removal:
         """Remove the root file system, and those of images that were mounted in it."""
         images = self._core.images
         await images.remove_rootfs(container.id)
-        for point in container.mount_points.values():
-            if point.type == "image":
-                await images.remove_rootfs(image_mount_id(container, point))
+        for snapshot in self.image_mounts(container):
+            await images.remove_rootfs(snapshot)
+
+    @staticmethod
+    def image_mounts(container: Container) -> list[str]:
+        """The snapshots of images that are mounted in a container."""
+        points = container.mount_points.values()
+        return [image_mount_id(container, point) for point in points if point.type == "image"]
 
     async def release_volumes(self, container: Container, *, remove: bool) -> None:
         """Let go of the volumes; with `remove`, those disappear that nobody named and no other container uses."""

@@ -22,7 +22,7 @@ from windlass.kernel import mounts, paths
 from windlass.kernel.mount_options import MOUNT_ATTR_RDONLY
 from windlass.kernel.mounts import Mount
 from windlass.kernel.namespaces import CLONE_NEWNS, setns, unshare
-from windlass.runtime import records
+from windlass.kernel.process import is_process
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ def open_running(pid: int, start_time: int | None = None) -> RootView:
     except ProcessLookupError:
         raise Conflict("the container is not running") from None
     try:
-        if start_time is not None and records.start_time(pid) != start_time:
+        if start_time is not None and not is_process(pid, start_time):
             raise Conflict("the container is not running")
         try:
             root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

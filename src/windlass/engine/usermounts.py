@@ -209,7 +209,7 @@ class UserMounts:
         )
         container.shm_path = ""
         if needs_unmount:
-            await asyncio.to_thread(_unmount_below, core.run_directory(container))
+            await asyncio.to_thread(unmount_below, core.run_directory(container))
 
 
 def shared_memory_path(core: Core, container: Container) -> str:
@@ -252,7 +252,8 @@ def _mount_image(layers: list[Mount], target: str) -> None:
         raise SystemFailure(f"mounting an image: {error}") from error
 
 
-def _unmount_below(directory: str) -> None:
+def unmount_below(directory: str) -> None:
+    """Unmount what a run had mounted in its directory. Blocking."""
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False) and (entry.name == "shm" or entry.name.startswith("image-")):
