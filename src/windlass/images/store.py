@@ -318,6 +318,20 @@ class Images:
                 self._commit, name, base, execution, container_config or {}, reference, author, comment
             )
 
+    def load(
+        self, body: AsyncIterator[bytes], *, platform: str | Platform | None = None, quiet: bool = False
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Load an archive; see `images.load`."""
+        from windlass.images.load import load
+
+        return load(self, body, platform=platform, quiet=quiet)
+
+    def save(self, names: Iterable[str], *, platform: str | Platform | None = None) -> AsyncIterator[bytes]:
+        """Save images as an archive; see `images.save`."""
+        from windlass.images.save import save
+
+        return save(self, names, platform=platform)
+
     def _commit(
         self,
         name: str,
