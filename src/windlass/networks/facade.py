@@ -315,6 +315,8 @@ class Networks:
         attaching.add_done_callback(lambda _: self._attaching.discard(container_id))
         try:
             return await asyncio.shield(attaching)
+        except OSError as error:
+            raise SystemFailure(str(error)) from error
         except asyncio.CancelledError:
             # What threads do cannot be called back: wait for it, and undo it.
             await asyncio.wait([attaching])
