@@ -6,8 +6,11 @@ import errno
 import os
 import resource
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from windlass.kernel import capabilities
 from windlass.kernel.mount_options import MOUNT_ATTR_RDONLY
 from windlass.kernel.mounts import open_tree_clone, set_attributes
 from windlass.kernel.syscalls import CLOSE_RANGE, call, number_of
@@ -81,6 +84,21 @@ def join_new_session_keyring(name: str) -> None:
     one whose quota is used up, leaves the process with the old one: ENOSYS, EDQUOT are the caller's to judge."""
     encoded = name.encode() + b"\0"
     call("keyctl", number_of("keyctl"), _KEYCTL_JOIN_SESSION_KEYRING, encoded)
+
+
+@contextmanager
+def filesystem_identity(uid: int, gid: int) -> Iterator[None]:
+    """Make files as this user for the length of the block (setfsuid(2)), with all capabilities kept."""
+    before = capabilities.get_sets()
+    call("setfsgid", number_of("setfsgid"), gid)
+    call("setfsuid", number_of("setfsuid"), uid)
+    try:
+        # Going from 0 to another takes the capabilities that concern files away.
+        capabilities.set_sets(effective=before.effective, permitted=before.permitted, inheritable=before.inheritable)
+        yield
+    finally:
+        call("setfsuid", number_of("setfsuid"), os.geteuid())
+        call("setfsgid", number_of("setfsgid"), os.getegid())
 
 
 def set_personality(domain: str) -> None:

@@ -34,11 +34,11 @@ MOUNT_SETATTR: Final = 442
 
 _NAMES: Final = (
     "mount", "umount2", "pivot_root", "unshare", "setns", "prctl", "personality", "sethostname", "setdomainname",
-    "capset", "capget", "seccomp", "keyctl", "ioprio_set", "sched_setattr", "set_mempolicy", "setgroups",
+    "capset", "capget", "seccomp", "keyctl", "ioprio_set", "sched_setattr", "setfsuid", "setfsgid",
 )  # fmt: skip
-_GENERIC: Final = (40, 39, 41, 97, 268, 167, 92, 161, 162, 91, 90, 277, 219, 30, 274, 237, 159)
+_GENERIC: Final = (40, 39, 41, 97, 268, 167, 92, 161, 162, 91, 90, 277, 219, 30, 274, 151, 152)
 _NUMBERS: Final = {
-    "x86_64": (165, 166, 155, 272, 308, 157, 135, 170, 171, 126, 125, 317, 250, 251, 314, 238, 116),
+    "x86_64": (165, 166, 155, 272, 308, 157, 135, 170, 171, 126, 125, 317, 250, 251, 314, 122, 123),
     "aarch64": _GENERIC,
     "riscv64": _GENERIC,
     "loongarch64": _GENERIC,

@@ -230,7 +230,8 @@ def _init(steps: plan.Plan, context: Context, parent: socket.socket, *, done: fr
             process.set_parent_death_signal(signal.SIGKILL)
         prepare(context)
         if context.proc < 0:
-            context.open_host()
+            context.open_proc()
+        context.open_null()
         hide()
         carry_out(steps, context, done=done)
     os._exit(1)
@@ -246,7 +247,7 @@ def _intermediate(
     """The child that makes what clone3 cannot, and then the init as its sibling."""
     with _dying(context, parent):
         process.set_parent_death_signal(signal.SIGKILL)
-        context.open_host()
+        context.open_proc()
         done = _with_host_rights(steps, kinds, context)
         if rootfs is not None:
             _open_root(rootfs, kinds, context)
@@ -527,7 +528,7 @@ def _exec_child(
         hide()
         process.set_parent_death_signal(signal.SIGKILL)
         prepare(context)
-        context.open_host()
+        context.open_proc()
         if context.cgroup is not None and context.cgroup.hierarchy.version == "v2":
             # In v2 the init may have moved itself below the group; then we belong beside it.
             context.tell(cgroup=init)

@@ -18,6 +18,7 @@ from typing import Final
 from windlass.kernel import idmap
 from windlass.kernel.mount_options import MS_PRIVATE, parse_options
 from windlass.kernel.mounts import (
+    MNT_DETACH,
     Mount,
     detached,
     detached_bind,
@@ -27,8 +28,10 @@ from windlass.kernel.mounts import (
     new_filesystem,
     open_tree_clone,
     set_attributes,
+    umount2,
 )
 from windlass.kernel.namespaces import CLONE_NEWNS, unshare
+from windlass.kernel.process import filesystem_identity
 from windlass.runtime.init.devices import KINDS, number_of
 from windlass.runtime.plan import steps as plan
 from windlass.runtime.wire import LaunchFailure
@@ -173,6 +176,8 @@ def open_mapped_root(rootfs: Sequence[Mount], user_namespace: int) -> list[int]:
         try:
             return [_mapped(mount, user_namespace, stage) for mount in rootfs]
         finally:
+            # Not to be covered by it: who is, counts as chrooted, and may make no user namespace.
+            umount2(f"/proc/self/fd/{stage}", MNT_DETACH)
             os.close(stage)
     except OSError as error:
         raise _failure("rootfs", "error mounting the root file system for a user namespace", error) from None
@@ -212,8 +217,13 @@ def _mapped(mount: Mount, user_namespace: int, stage: int) -> int:
             above = layer(parent)
             data["upperdir"] = f"{above}/{os.path.relpath(upper, parent)}"
             data["workdir"] = f"{above}/{os.path.relpath(work, parent)}"
+            owner = os.stat(data["upperdir"])
+        else:
+            owner = os.stat(lower[0])
         attributes = options.set | options.recursive_set
-        return detached_overlay(mount.source or "overlay", lower, list(data.items()), attributes)
+        # The overlay makes files of its own as whoever mounts it: that must be somebody whom the map knows.
+        with filesystem_identity(owner.st_uid, owner.st_gid):
+            return detached_overlay(mount.source or "overlay", lower, list(data.items()), attributes)
     finally:
         for fd in held:
             os.close(fd)

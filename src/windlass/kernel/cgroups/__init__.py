@@ -26,7 +26,7 @@ from windlass.kernel.cgroups.group import Cgroup
 from windlass.kernel.cgroups.hierarchy import Hierarchy, clean_path, detect
 from windlass.kernel.cgroups.stats import BlkioStats, CgroupStats, CpuStats, MemoryStats, PidsStats
 from windlass.kernel.cgroups.v1 import CgroupV1
-from windlass.kernel.cgroups.v2 import CgroupV2
+from windlass.kernel.cgroups.v2 import CgroupV2, make_room
 from windlass.kernel.cgroups.values import Operation
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "container_resources",
     "detect",
     "features",
+    "make_room",
     "open_cgroup",
 ]
 

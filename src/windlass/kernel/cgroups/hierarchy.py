@@ -120,6 +120,10 @@ class Hierarchy:
             os.close(mount.fd)
         self.mounts, self.unified = (), None
 
+    def __del__(self) -> None:
+        # Groups hold their hierarchy, so nobody can use these descriptors any more.
+        self.close()
+
     def __enter__(self) -> Self:
         return self
 

@@ -26,6 +26,34 @@ from windlass.kernel.cgroups.stats import BlkioStats, CgroupStats, CpuStats, Mem
 from windlass.kernel.cgroups.values import Operation, parse_device, parse_flat, parse_limit, parse_nested, parse_number
 
 
+def make_room(hierarchy: Hierarchy, name: str = "init") -> bool:
+    """Move the processes of the mounted top group to a child group, so that the top can pass controllers on.
+
+    Needed where the top is not the root of all groups: in a container with a cgroup namespace, whose processes start in
+    what looks like the root to them, and keep it from having child groups with limits. For an engine that is to run in
+    a container. Was anything moved? Raises `CgroupError`.
+    """
+    if hierarchy.version != "v2" or hierarchy.unified is None:
+        return False
+    top, below = Directory(hierarchy.unified, ""), Directory(hierarchy.unified, name)
+    if not top.exists("cgroup.type"):  # only the root has none, and only there processes are in nobody's way
+        return False
+    moved = False
+    for _ in range(100):
+        pids = [pid for pid in top.read("cgroup.procs").split() if pid != "0"]
+        if not pids:
+            return moved
+        below.make_if_missing()
+        for pid in pids:
+            try:
+                below.put("cgroup.procs", pid)
+                moved = True
+            except CgroupError as error:
+                if error.errno != errno.ESRCH:  # it has ended
+                    raise
+    raise CgroupError(errno.EBUSY, f"processes come to {top.name()} faster than they can be moved away")
+
+
 class CgroupV2(Cgroup):
     """A group of the unified hierarchy."""
 

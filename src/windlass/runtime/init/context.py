@@ -81,9 +81,12 @@ class Context:
         self.devpts = -1
         self.empty = -1  # an empty read-only tmpfs, of which masks are clones
 
-    def open_host(self) -> None:
-        """Hold the host's procfs and null device, while they can be found by their names."""
+    def open_proc(self) -> None:
+        """Hold the host's procfs, while it can be found by its name."""
         self.proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def open_null(self) -> None:
+        """Hold the host's null device, as it is mounted in our own namespace: only that can be cloned."""
         self.null = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
         if os.fstat(self.null).st_rdev != os.makedev(1, 3):
             raise LaunchFailure("mount", "/dev/null is not the null device", errno.ENODEV)
