@@ -34,6 +34,7 @@ from windlass.kernel.netlink.connection import NETLINK_NETFILTER, NetlinkSocket
 from windlass.kernel.nftables import Nftables
 from windlass.networks import forwarding, selection
 from windlass.networks.attachment import Attachment, Endpoint, EndpointConfig
+from windlass.networks.coexistence import Guest
 from windlass.networks.default_bridge import address_choice, plan
 from windlass.networks.drivers.bridge import BridgeNetwork
 from windlass.networks.drivers.driver import Driver, Plug, PlugRequest
@@ -88,6 +89,7 @@ class Networks:
         self._firewall = Firewall(
             self._nftables, self._names.table, ipv4=settings.iptables, ipv6=settings.iptables and settings.ip6tables
         )
+        self._guest = Guest(self._nftables, self._names.table)
         self._reservations = PortReservations(_ephemeral_ports)
         self._publisher = Publisher(
             self._firewall, self._reservations, self._connections, self._run, relays=settings.userland_proxy
@@ -183,6 +185,8 @@ class Networks:
         for path in self._sandboxes.paths():
             self._sandboxes.remove(path)
         self._firewall.remove()
+        if self.settings.iptables:
+            self._guest.leave()
         for network in self._networks.values():
             network.driver.stop()
 
@@ -523,6 +527,8 @@ class Networks:
         bridges: list[BridgeRules] = [each for each in rules if each is not None]
         translations = [each for published in self._published.values() for each in published.translations]
         self._firewall.replace(bridges, translations, self._guarded)
+        if self.settings.iptables:
+            self._guest.settle(each.name for each in bridges)
 
     def _owned(self) -> tuple[set[str], set[str]]:
         """Paths and host links that belong to somebody."""

@@ -330,6 +330,34 @@ async def test_a_flushed_table_is_made_anew_with_the_next_change(tmp_path: Path)
                 assert await reaches(OWN, "127.0.0.1", 8080)
 
 
+def _foreign_filter(nftables: Nftables, *, docker_user: bool) -> None:
+    """What dockerd or ufw leaves behind with iptables-nft."""
+    script = (
+        "add table ip filter\nadd chain ip filter FORWARD { type filter hook forward priority filter; policy drop; }\n"
+    )
+    if docker_user:
+        script += "add chain ip filter DOCKER-USER\nadd rule ip filter FORWARD counter jump DOCKER-USER\n"
+    nftables.run(script, about="test")
+
+
+@pytest.mark.parametrize("docker_user", [False, True])
+@private_network
+async def test_a_host_that_drops_what_is_forwarded_lets_containers_through(tmp_path: Path, docker_user: bool) -> None:
+    with remote_machine("up0") as remote, remote_machine("up1", "203.0.113.0/24") as other, Nftables() as nftables:
+        _write("/proc/sys/net/ipv4/ip_forward", "1")
+        _foreign_filter(nftables, docker_user=docker_user)
+        before = len(nftables.list_table("ip", "filter"))
+        async with networks(tmp_path) as own, server(remote, 80):
+            one = await own.attach(ONE, network_mode="bridge", ports=WEB)
+            async with server(path_of(one), 80):
+                assert await ask(path_of(one), "198.51.100.2", 80) == "198.51.100.1"
+                assert await ask(remote, "198.51.100.1", 8080) == "198.51.100.2"
+                assert not await reaches(other, "198.51.100.2", 80)
+                await own.reconcile({ONE})
+                assert len(nftables.list_table("ip", "filter")) == before + 2
+        assert len(nftables.list_table("ip", "filter")) == before
+
+
 @private_network
 async def test_without_iptables_nothing_is_programmed(tmp_path: Path) -> None:
     async with networks(tmp_path, iptables=False) as own:
