@@ -7,6 +7,7 @@ from windlass.engine.containerfiles import ContainerFiles
 from windlass.engine.core import Core
 from windlass.engine.creation import Creation
 from windlass.engine.execs import Execs
+from windlass.engine.images import ImageWork
 from windlass.engine.info import SystemInformation
 from windlass.engine.inspection import Inspection
 from windlass.engine.lifecycle import Lifecycle
@@ -33,6 +34,7 @@ class Parts:
         self.stats = Stats(core)
         self.files = ContainerFiles(core)
         self.commits = Commits(core, self.lifecycle)
+        self.images = ImageWork(core)
         self.information = SystemInformation(core, engine_id)
         # The circle: an end may remove or probe.
         self.lifecycle.remove = self.removal.auto
