@@ -85,7 +85,7 @@ class Packer:
         except FileNotFoundError:
             return
         try:
-            yield from self._opened(fd, shown)
+            yield from self.opened(fd, shown)
         except OSError as error:
             raise SystemFailure(f"cannot pack {os.fsdecode(shown)}: {error.strerror or error}") from error
         finally:
@@ -120,8 +120,8 @@ class Packer:
         self._length = 0
         return ready
 
-    def _opened(self, fd: int, shown: bytes) -> Iterator[bytes]:
-        """By an O_PATH descriptor."""
+    def opened(self, fd: int, shown: bytes) -> Iterator[bytes]:
+        """As `thing`, by an O_PATH descriptor of it."""
         status = os.fstat(fd)
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
         if kind is None:
