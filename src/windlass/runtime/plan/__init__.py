@@ -14,7 +14,8 @@ See runtime-spec, config.md, config-linux.md and runtime.md ("Lifecycle").
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from windlass.runtime.plan.checks import check_config, namespaces, sysctl_namespace, sysctl_path
@@ -31,6 +32,7 @@ from windlass.runtime.plan.steps import (
     WriteSysctls,
 )
 from windlass.runtime.plan.steps import Step as Step
+from windlass.runtime.wire import LaunchFailure
 
 __all__ = ["Plan", "id_mapping", "namespaces", "plan_container", "plan_exec", "sysctl_namespace"]
 
@@ -58,6 +60,22 @@ def plan_container(
     Raises:
         LaunchFailure: the configuration asks for what cannot be, with runc's words where it has some.
     """
+    with _shapes():
+        steps = _container_steps(config, pivot=pivot)
+        steps += process_steps(config, gate=gate, preserve=preserve, optional_rlimits=optional_rlimits)
+        return tuple(steps)
+
+
+@contextmanager
+def _shapes() -> Iterator[None]:
+    """A value of another type than the specification's is an error of the configuration, wherever it is found."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise LaunchFailure("config", f"malformed configuration: {type(error).__name__}: {error}") from error
+
+
+def _container_steps(config: Mapping[str, Any], *, pivot: bool) -> list[Step]:
     linux, process = config.get("linux") or {}, config.get("process") or {}
     kinds = namespaces(config)
     check_config(config, kinds)
@@ -73,8 +91,7 @@ def plan_container(
         steps.append(WriteSysctls(tuple((sysctl_path(name, kinds), str(value)) for name, value in sysctls.items())))
     if "mount" in kinds:
         steps += filesystem_steps(config, kinds, pivot=pivot)
-    steps += process_steps(config, gate=gate, preserve=preserve, optional_rlimits=optional_rlimits)
-    return tuple(steps)
+    return steps
 
 
 def plan_exec(
@@ -85,13 +102,14 @@ def plan_exec(
     optional_rlimits: Collection[str] = (),
 ) -> tuple[Plan, Plan]:
     """The steps for a further process: those before it enters the container's namespaces, and those inside."""
-    outside: list[Step] = [*affinity_step(process, "initial")]
-    if process.get("oomScoreAdj") is not None:
-        outside.append(SetOomScore(int(process["oomScoreAdj"])))
-    outside += [EnterCgroup(), *affinity_step(process, "final")]
-    document = {"process": process, "linux": linux}
-    inside = process_steps(document, gate=False, preserve=preserve, optional_rlimits=optional_rlimits)
-    return tuple(outside), tuple(inside)
+    with _shapes():
+        outside: list[Step] = [*affinity_step(process, "initial")]
+        if process.get("oomScoreAdj") is not None:
+            outside.append(SetOomScore(int(process["oomScoreAdj"])))
+        outside += [EnterCgroup(), *affinity_step(process, "final")]
+        document = {"process": process, "linux": linux}
+        inside = process_steps(document, gate=False, preserve=preserve, optional_rlimits=optional_rlimits)
+        return tuple(outside), tuple(inside)
 
 
 def _namespace_steps(linux: Mapping[str, Any], kinds: Mapping[str, str | None]) -> list[Step]:
