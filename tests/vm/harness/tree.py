@@ -202,7 +202,7 @@ def pack_sources(target: Path, *, extra: Iterable[Path], init: bytes, job: bytes
     """The archive with our sources, `extra` files or directories of this host, and process 1's program."""
     with target.open("wb") as file:
         writer = CpioWriter(file)
-        for name in ("src", "tests", "scripts"):
+        for name in ("src", "tests", "scripts", "bench"):
             for path in _files(REPOSITORY / name):
                 _with_links(writer, path)
         for name in ("pyproject.toml", "README.md"):

@@ -28,10 +28,14 @@ class Directory(NamedTuple):
 
     def name(self, file: str = "") -> str:
         """The path on the host, for messages and for others."""
-        return f"{self.mount.path}/{self.path}/{file}" if file else f"{self.mount.path}/{self.path}"
+        return f"{self.mount.path}/{self._inside(file)}".removesuffix("/.")
+
+    def _inside(self, file: str) -> str:
+        """Relative to the mount point, also for the group that stands there."""
+        return f"{self.path}/{file}".strip("/") or "."
 
     def child(self, name: str) -> Directory:
-        return Directory(self.mount, f"{self.path}/{name}")
+        return Directory(self.mount, self._inside(name))
 
     def parent(self) -> Directory:
         return Directory(self.mount, self.path.rpartition("/")[0])
@@ -46,7 +50,7 @@ class Directory(NamedTuple):
     def read(self, file: str) -> str:
         """A control file's text. FileNotFoundError where there is none; CgroupError where it cannot be read."""
         try:
-            fd = os.open(f"{self.path}/{file}" if self.path else file, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.mount.fd)
+            fd = os.open(self._inside(file), os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.mount.fd)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -66,9 +70,8 @@ class Directory(NamedTuple):
 
     def write(self, file: str, *values: str) -> None:
         """Write each value with a write of its own. FileNotFoundError where there is no such file; CgroupError else."""
-        path = f"{self.path}/{file}" if self.path else file
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.mount.fd)
+            fd = os.open(self._inside(file), os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.mount.fd)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -98,7 +101,7 @@ class Directory(NamedTuple):
 
     def exists(self, file: str = "") -> bool:
         try:
-            os.stat(f"{self.path}/{file}" if file else self.path or ".", dir_fd=self.mount.fd)
+            os.stat(self._inside(file), dir_fd=self.mount.fd)
         except FileNotFoundError:
             return False
         return True
