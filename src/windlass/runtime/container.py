@@ -166,8 +166,8 @@ def _clone_init(steps: plan.Plan, context: Context, parent: socket.socket) -> na
         elif isinstance(step, step_types.JoinNamespace) and step.kind == "pid":
             pid_namespace = open_namespace(step)
             done.add(position)
-    group = context.cgroup.fd() if context.cgroup is not None else None
-    context.in_cgroup = group is not None
+    group = context.cgroup.clone_fd() if context.cgroup is not None else None
+    context.born_in_cgroup = group is not None
     try:
         try:
             made = _clone(flags, pid_namespace=pid_namespace, cgroup=group)
@@ -504,7 +504,7 @@ def exec_process(
     try:
         with parent, child:
             try:
-                made = _clone(pid_namespace=target if "pid" in kinds else None)
+                made = _clone_beside(target if "pid" in kinds else None, context)
             except OSError as error:
                 raise LaunchFailure("exec", "the container is not running", error.errno or 0) from None
             if made.pid == 0:
@@ -513,6 +513,24 @@ def exec_process(
             return _follow(parent, made, config=config, context=context)
     finally:
         os.close(target)
+
+
+def _clone_beside(pid_namespace: int | None, context: Context) -> namespaces.Clone:
+    """A child, born in the container's v2 group if it can be."""
+    group = context.cgroup.clone_fd() if context.cgroup is not None else None
+    if group is None:
+        return _clone(pid_namespace=pid_namespace)
+    context.born_in_cgroup = True
+    try:
+        return _clone(pid_namespace=pid_namespace, cgroup=group)
+    except OSError as error:
+        # v2: the init has moved itself to a group below, so that its own can hold no process any more.
+        if error.errno != errno.EBUSY:
+            raise
+        context.born_in_cgroup = False
+        return _clone(pid_namespace=pid_namespace)
+    finally:
+        os.close(group)
 
 
 def _exec_child(
@@ -529,7 +547,7 @@ def _exec_child(
         process.set_parent_death_signal(signal.SIGKILL)
         prepare(context)
         context.open_proc()
-        if context.cgroup is not None and context.cgroup.hierarchy.version == "v2":
+        if context.cgroup is not None and context.cgroup.hierarchy.version == "v2" and not context.born_in_cgroup:
             # In v2 the init may have moved itself below the group; then we belong beside it.
             context.tell(cgroup=init)
             context.await_go()

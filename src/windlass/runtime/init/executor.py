@@ -19,15 +19,7 @@ from windlass.runtime.init.context import Context
 from windlass.runtime.plan import steps as plan
 from windlass.runtime.wire import LaunchFailure
 
-# Python ignores the last two; the parent catches, ignores or blocks the others.
-_CHANGED_SIGNALS: Final = (
-    signal.SIGCHLD,
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGPIPE,
-    signal.SIGXFSZ,
-)
+_SIGNALS: Final = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 
 
 def forget_imports() -> None:
@@ -46,9 +38,11 @@ def prepare(context: Context) -> None:
     """What every child does first: it is nobody's copy any more."""
     forget_imports()
     gc.disable()
-    # A program starts with the defaults; execve(2) keeps what is ignored or blocked.
-    for number in _CHANGED_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+    # A program starts with the defaults; execve(2) keeps what is ignored or blocked. Python ignores SIGPIPE, the
+    # monitor some more, and a shell SIGINT and SIGQUIT of what runs in the background.
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.setsid()
@@ -106,7 +100,10 @@ def set_time_offsets(step: plan.SetTimeOffsets, context: Context) -> None:
 def enter_cgroup(step: plan.EnterCgroup, context: Context) -> None:
     """From here on what we use counts as the container's."""
     if context.cgroup is not None and not context.in_cgroup:
-        context.cgroup.enter()
+        if context.born_in_cgroup:
+            context.cgroup.enter_rest()
+        else:
+            context.cgroup.enter()
         context.in_cgroup = True
 
 
