@@ -14,6 +14,7 @@ The runtime's complaints are read from its `--log` file, because its stderr is t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -73,20 +74,23 @@ class ForeignRuntime:
         self._rootfs = os.path.join(directory, str((config.get("root") or {}).get("path") or "rootfs"))
         mounts = launch.get("rootfs")
         self._mounts = None if mounts is None else [to_mount(entry) for entry in mounts]
-        self._created = False
 
     def create(self, stdio: Stdio | None, size: Size | None) -> Started:
         """`run --detach`."""
         os.makedirs(self._root, mode=0o700, exist_ok=True)
         if self._mounts is not None:
             os.makedirs(self._rootfs, mode=0o700, exist_ok=True)
-        self._created = True
-        started = self._start("run", ["--detach", "--bundle", self._directory], stdio, mount=True)
+        try:
+            started = self._start("run", ["--detach", "--bundle", self._directory], stdio, mount=True)
+        except LaunchFailure:
+            with contextlib.suppress(OSError):
+                self.release()
+            raise
         if started.master >= 0 and size is not None and not self._has_size:
             pty.set_size(started.master, *size)
         return started
 
-    def execute(self, spec: dict[str, Any], stdio: Stdio | None, size: Size | None) -> Started:
+    def execute(self, init: int, spec: dict[str, Any], stdio: Stdio | None, size: Size | None) -> Started:
         """`exec --detach`."""
         document = os.path.join(self._directory, f"process-{os.getpid()}.json")
         process = {**spec["process"], "terminal": bool(spec.get("terminal"))}
@@ -107,11 +111,13 @@ class ForeignRuntime:
         """See `Runtime`."""
         return owner_of(process, self._linux)
 
+    @property
+    def releases(self) -> bool:
+        """See `Runtime`."""
+        return True
+
     def release(self) -> None:
         """`delete --force`."""
-        if not self._created:
-            return
-        self._created = False
         code, message = self._invoke(["delete", "--force", self._id], None, mount=False)
         for name in (_LOG, _PID_FILE, _CONSOLE):
             _remove(os.path.join(self._directory, name))

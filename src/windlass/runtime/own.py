@@ -49,7 +49,7 @@ class OwnRuntime:
         self._hierarchy = hierarchy
         mounts = launch.get("rootfs")
         self._mounts = None if mounts is None else [to_mount(entry) for entry in mounts]
-        self._pid = 0
+        self._optional_limits = tuple(launch.get("optionalRlimits") or ())
         self._state = {
             "ociVersion": str(config.get("ociVersion") or "1.0.2"),
             "id": str(launch["id"]),
@@ -68,21 +68,22 @@ class OwnRuntime:
             cgroup=self._cgroup,
             hierarchy=self._hierarchy,
             state=self._state,
+            optional_rlimits=self._optional_limits,
         )
-        self._pid = process.pid
-        self._run_hooks("poststart", "running")
+        self._run_hooks("poststart", {"status": "running", "pid": process.pid})
         return _started(process)
 
-    def execute(self, spec: dict[str, Any], stdio: Stdio | None, size: Size | None) -> Started:
+    def execute(self, init: int, spec: dict[str, Any], stdio: Stdio | None, size: Size | None) -> Started:
         """See `Runtime`."""
         process = exec_process(
-            self._pid,
+            init,
             spec["process"],
             self._config,
             stdio=stdio,
             console_size=size,
             seccomp=self._read_filter(spec.get("seccompFilter")),
             cgroup=self._cgroup,
+            optional_rlimits=self._optional_limits,
         )
         return _started(process)
 
@@ -90,11 +91,14 @@ class OwnRuntime:
         """See `Runtime`."""
         return owner_of(process, self._config.get("linux") or {})
 
+    @property
+    def releases(self) -> bool:
+        """See `Runtime`."""
+        return bool((self._config.get("hooks") or {}).get("poststop"))
+
     def release(self) -> None:
         """See `Runtime`."""
-        if self._pid:
-            self._pid = 0
-            self._run_hooks("poststop", "stopped")
+        self._run_hooks("poststop", {"status": "stopped"})
 
     def _read_filter(self, path: str | None) -> bytes | None:
         try:
@@ -102,17 +106,11 @@ class OwnRuntime:
         except OSError as error:
             raise LaunchFailure("seccomp", f"read the filter: {error}", error.errno or 0) from None
 
-    def _run_hooks(self, kind: str, status: str) -> None:
+    def _run_hooks(self, kind: str, change: dict[str, Any]) -> None:
         """Hooks whose failure the specification wants to be remarked only."""
-        entries = (self._config.get("hooks") or {}).get(kind) or ()
-        if not entries:
-            return
-        state = {**self._state, "status": status}
-        if self._pid:
-            state["pid"] = self._pid
-        for entry in entries:
+        for entry in (self._config.get("hooks") or {}).get(kind) or ():
             try:
-                hooks.run([entry], state, kind=kind)
+                hooks.run([entry], {**self._state, **change}, kind=kind)
             except LaunchFailure:
                 continue
 

@@ -7,11 +7,11 @@
 After a restart of the daemon `Monitor.connect(directory)` finds the monitor again, or settles what a dead one has left:
 kills the container's processes, removes its cgroup, and records the end as 137 with a reason.
 
-    launcher.py  the launcher's process       monitor.py  one container's monitor       link.py  lines of JSON, both
-    ways burial.py    what a dead monitor left     types.py    what is passed and raised
+    launcher.py  the launcher's process       monitor.py  one container's monitor
+    link.py      lines of JSON, both ways     types.py    what is passed and raised
 """
 
-from windlass.runtime.client.burial import bury, read_exec_exit, read_exit
+from windlass.runtime.burial import bury, read_exec_exit, read_exit
 from windlass.runtime.client.launcher import Launcher
 from windlass.runtime.client.monitor import ExecSession, Monitor
 from windlass.runtime.client.types import Attachment, ExecSpec, LaunchError, NoMonitor

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass.runtime import records
-from windlass.runtime.client.burial import KILLED, bury, read_exec_exit, read_exit
+from windlass.runtime.burial import KILLED, bury, read_exec_exit, read_exit
 from windlass.runtime.client.link import Link, LinkLost, connect, request_stream
 from windlass.runtime.client.types import ExecSpec, LaunchError, NoMonitor
 from windlass.runtime.records import ExitStatus

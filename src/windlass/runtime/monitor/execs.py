@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
+import socket
 import time
 
 from windlass.runtime import records
-from windlass.runtime.monitor.loop import Loop
-from windlass.runtime.monitor.stdio import Pipes
+from windlass.runtime.monitor.builder import receive_result
+from windlass.runtime.monitor.loop import READ, Loop
 from windlass.runtime.monitor.streams import Streams
 from windlass.runtime.wire import LaunchFailure
 
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from windlass.runtime.monitor.runtimes import Runtime
-    from windlass.runtime.monitor.service import Answer, Connection
+    from windlass.runtime.monitor.builder import Result
+    from windlass.runtime.monitor.service import Connection
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -32,7 +34,7 @@ class Exec:
     def __init__(self, identifier: str, pid: int, master: int, streams: Streams) -> None:
         self.identifier = identifier
         self.pid = pid
-        self.descriptor = os.pidfd_open(pid)
+        self.descriptor = _open_pidfd(pid)
         self.master = master
         self.streams = streams
 
@@ -42,6 +44,7 @@ class Execs:
 
     Args:
         directory: descriptor of the container's directory, for the exit records.
+        build: starts a builder that hands over by a channel -> the builder's pid.
         adopt: registers a child and what to do when it has ended.
         publish: tells an event to whoever has subscribed.
     """
@@ -50,61 +53,94 @@ class Execs:
         self,
         loop: Loop,
         directory: int,
-        runtime: Runtime,
+        *,
+        build: Callable[[socket.socket, dict[str, Any], bool], int],
         adopt: Callable[[int, Callable[[int], None]], None],
         publish: Callable[[dict[str, Any]], None],
     ) -> None:
         self._loop = loop
         self._directory = directory
-        self._runtime = runtime
+        self._build = build
         self._adopt = adopt
         self._publish = publish
+        self._building: set[str] = set()
         self._running: dict[str, Exec] = {}
         self._last: Callable[[], None] | None = None
 
-    def start(self, spec: dict[str, Any], connection: Connection, answer: Answer, *, attach: bool) -> None:
-        """Run `spec` (see `client.ExecSpec`) and answer with its pid; with `attach` the connection becomes its stream.
+    @property
+    def building(self) -> bool:
+        """Whether a process may come that is not known yet."""
+        return bool(self._building)
+
+    def start(self, spec: dict[str, Any], connection: Connection, number: object, *, attach: bool) -> None:
+        """Run `spec` (see `client.ExecSpec`) and answer request `number` with its pid.
+
+        With `attach` the connection then becomes the process's stream.
 
         Raises:
-            LaunchFailure: it could not be started.
+            LaunchFailure: it cannot even be tried; later failures are answered.
         """
         identifier = str(spec["id"])
         if not _IDENTIFIER.fullmatch(identifier):
             raise LaunchFailure("exec", f"bad exec id {identifier!r}")
-        if identifier in self._running:
+        if identifier in self._running or identifier in self._building:
             raise LaunchFailure("exec", f"exec {identifier} is running already")
-        self._make_folder()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._build(theirs, spec, attach)
+        self._building.add(identifier)
+        if attach:
+            connection.hold()
+
+        def built(events: int) -> None:
+            self._loop.forget(ours.fileno())
+            try:
+                with ours:
+                    result = receive_result(ours)
+                if result is None:
+                    raise LaunchFailure("exec", "the builder has died (out of memory?)")
+                self._run(spec, identifier, result, connection, number, attach=attach)
+            except LaunchFailure as failure:
+                connection.send({"id": number, "error": failure.to_json()})
+                if attach:
+                    connection.close()
+            finally:
+                self._building.discard(identifier)
+                self._tell_last()
+
+        self._loop.watch(ours.fileno(), READ, built)
+
+    def _run(
+        self,
+        spec: dict[str, Any],
+        identifier: str,
+        built: Result,
+        connection: Connection,
+        number: object,
+        *,
+        attach: bool,
+    ) -> None:
         terminal = bool(spec.get("terminal"))
-        stdin = attach and bool(spec.get("attachStdin"))
-        pipes = None
-        if not terminal:
-            pipes = Pipes(stdin=stdin, output=attach, owner=self._runtime.owner(spec["process"]))
-        try:
-            size = spec.get("consoleSize") or None
-            started = self._runtime.execute(
-                spec, pipes.child if pipes is not None else None, (int(size[0]), int(size[1])) if size else None
-            )
-        except BaseException:
-            if pipes is not None:
-                pipes.close()
-            raise
-        finally:
-            if pipes is not None:
-                pipes.close_child_ends()
+        master = built.get("master")
         streams = Streams(
             self._loop,
-            outputs={started.master: "stdout"} if pipes is None else pipes.outputs,
-            stdin=os.dup(started.master) if pipes is None else pipes.stdin,
+            outputs=(
+                {master: "stdout"}
+                if terminal
+                else {built.get(name): name for name in ("stdout", "stderr") if built.get(name) >= 0}
+            ),
+            stdin=os.dup(master) if terminal else built.get("stdin"),
             terminal=terminal,
             stdin_once=True,
             log=None,
         )
-        process = self._running[identifier] = Exec(identifier, started.pid, started.master, streams)
-        self._adopt(started.pid, lambda code: self._ended(process, code))
-        answer({"pid": started.pid})
-        if attach:
+        pid = int(built.facts["pid"])
+        process = self._running[identifier] = Exec(identifier, pid, master, streams)
+        self._adopt(pid, lambda code: self._ended(process, code))
+        connection.send({"id": number, "result": {"pid": pid}})
+        if attach and not connection.closed:
             stream, early = connection.take_over()
-            streams.attach(stream, stdin=stdin, early_input=early)
+            streams.attach(stream, stdin=bool(spec.get("attachStdin")), early_input=early)
         streams.start()
 
     def running(self) -> list[dict[str, Any]]:
@@ -117,11 +153,14 @@ class Execs:
 
     def signal(self, identifier: str, number: int) -> None:
         """Signal an exec's process."""
-        signal.pidfd_send_signal(self._find(identifier).descriptor, number)
+        descriptor = self._find(identifier).descriptor
+        if descriptor < 0:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        signal.pidfd_send_signal(descriptor, number)
 
     def on_all_ended(self, callback: Callable[[], None]) -> int:
         """The container has ended: call back once when no exec is left. How many calls are to come: 0 or 1."""
-        if not self._running:
+        if not self._running and not self._building:
             return 0
         self._last = callback
         return 1
@@ -130,6 +169,8 @@ class Execs:
         """Those that are left cannot be killed: their ends will not be known."""
         for process in tuple(self._running.values()):
             self._record(process, 137)
+        self._building.clear()
+        self._tell_last()
 
     def _find(self, identifier: str) -> Exec:
         process = self._running.get(identifier)
@@ -150,12 +191,25 @@ class Execs:
         if self._running.pop(process.identifier, None) is None:
             return
         ended_at = time.time_ns()
-        os.close(process.descriptor)
+        if process.descriptor >= 0:
+            os.close(process.descriptor)
         # Record, then tell, then the end of the stream: who sees the stream end can ask for the exit code.
         value = {"exitCode": exit_code, "exitedAt": ended_at}
+        self._make_folder()
         records.write(self._directory, f"{records.EXECS}/{process.identifier}.json", value)
         self._publish({"event": "exec-exit", "id": process.identifier, **value})
         process.streams.close()
-        if not self._running and self._last is not None:
+        self._tell_last()
+
+    def _tell_last(self) -> None:
+        if not self._running and not self._building and self._last is not None:
             last, self._last = self._last, None
             last()
+
+
+def _open_pidfd(pid: int) -> int:
+    """A pidfd, -1 where the process has ended and been reaped already."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
                 LaunchFailure: nothing is left of it.
             """
 
-        def execute(self, spec: dict[str, Any], stdio: Stdio | None, size: Size | None) -> Started:
-            """Run a further process (see `ExecSpec`).
+        def execute(self, init: int, spec: dict[str, Any], stdio: Stdio | None, size: Size | None) -> Started:
+            """Run a further process (see `ExecSpec`) in the container whose init has the pid `init`.
 
             Raises:
                 LaunchFailure: it could not be started.
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
         def owner(self, process: dict[str, Any]) -> tuple[int, int]:
             """The host's uid and gid for the user of a process document."""
+
+        @property
+        def releases(self) -> bool:
+            """Whether `release` has anything to do."""
 
         def release(self) -> None:
             """Let go of everything but the cgroup: the container has ended, or did not come to be."""

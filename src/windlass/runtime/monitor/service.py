@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-import stat
 
+from windlass.runtime import records
 from windlass.runtime.monitor.loop import HANGUP, READ, WRITE, Loop
-from windlass.runtime.records import SOCKET
 from windlass.runtime.wire import LaunchFailure, Lines, encode
 
 TYPE_CHECKING = False
@@ -33,6 +32,7 @@ class Connection:
         self._lines = Lines()
         self._queue = b""
         self.subscribed = False
+        self._held = False
         connection.setblocking(False)
         service.loop.watch(connection.fileno(), READ, self._ready)
 
@@ -42,6 +42,11 @@ class Connection:
             return
         self._queue += encode(message)
         self._flush()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client has gone."""
+        return self._connection.fileno() < 0
 
     def take_over(self) -> tuple[socket.socket, bytes]:
         """The bare connection, for a stream, and what was read from it behind the request."""
@@ -54,6 +59,11 @@ class Connection:
         rest, self._lines.rest = self._lines.rest, b""
         return taken, rest
 
+    def hold(self) -> None:
+        """Read no further request: what follows may be a stream's."""
+        self._held = True
+        self._flush()
+
     def close(self) -> None:
         """Tell what is still queued, if it is taken at once, and close."""
         if self._connection.fileno() < 0:
@@ -65,7 +75,9 @@ class Connection:
     def _ready(self, events: int) -> None:
         if events & WRITE:
             self._flush()
-        if events & (READ | HANGUP) and self._connection.fileno() >= 0:
+        if self._held and events & HANGUP:
+            self.close()
+        elif events & (READ | HANGUP) and self._connection.fileno() >= 0:
             self._read()
 
     def _flush(self) -> None:
@@ -80,7 +92,8 @@ class Connection:
         if len(self._queue) > _QUEUE_LIMIT:
             self.close()
             return
-        self._service.loop.watch(self._connection.fileno(), READ | (WRITE if self._queue else 0), self._ready)
+        events = (0 if self._held else READ) | (WRITE if self._queue else 0)
+        self._service.loop.watch(self._connection.fileno(), events, self._ready)
 
     def _read(self) -> None:
         try:
@@ -93,7 +106,7 @@ class Connection:
         if not data:
             self.close()
             return
-        while self in self._service.connections and (line := self._lines.next()) is not None:
+        while not self._held and self in self._service.connections and (line := self._lines.next()) is not None:
             self._handle(line)
 
     def _handle(self, line: bytes) -> None:
@@ -117,29 +130,36 @@ class Connection:
         self.send({"id": number, "error": problem.to_json()})
 
 
+def listen(directory: int) -> socket.socket:
+    """Make monitor.sock in the directory of a descriptor and listen there; a stale one is replaced."""
+    records.remove(directory, records.SOCKET)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Through the descriptor, because a socket's path may have 108 bytes at most.
+    mask = os.umask(0o177)
+    try:
+        listener.bind(f"/proc/self/fd/{directory}/{records.SOCKET}")
+    finally:
+        os.umask(mask)
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
+
+
 class Service:
-    """Listens on monitor.sock in the container's directory and knows who is connected.
+    """Accepts on monitor.sock and knows who is connected.
 
     Args:
         directory: descriptor of the container's directory.
+        listener: as `listen` made it.
         handler: gets each request, with a function to answer it.
     """
 
-    def __init__(self, loop: Loop, directory: int, handler: Handler) -> None:
+    def __init__(self, loop: Loop, directory: int, listener: socket.socket, handler: Handler) -> None:
         self.loop = loop
         self.handler = handler
         self.connections: set[Connection] = set()
         self._directory = directory
-        self._remove_socket()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # Through the descriptor, because a socket's path may have 108 bytes at most.
-        mask = os.umask(0o177)
-        try:
-            self._listener.bind(f"/proc/self/fd/{directory}/{SOCKET}")
-        finally:
-            os.umask(mask)
-        self._listener.listen(64)
-        self._listener.setblocking(False)
+        self._listener = listener
         self._listen()
 
     def adopt(self, connection: socket.socket) -> Connection:
@@ -159,7 +179,7 @@ class Service:
         if self._listener.fileno() >= 0:
             self.loop.forget(self._listener.fileno())
             self._listener.close()
-            self._remove_socket()
+            records.remove(self._directory, records.SOCKET)
 
     def close(self) -> None:
         """End it all."""
@@ -173,18 +193,12 @@ class Service:
 
     def _accept(self, events: int) -> None:
         try:
-            connection, _ = self._listener.accept()
+            descriptor, _ = self._listener._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
             return
         except OSError:  # no descriptor or memory free: the client waits in the queue
             self.loop.forget(self._listener.fileno())
             self.loop.call_later(_PAUSE, self._listen)
             return
-        self.connections.add(Connection(self, connection))
-
-    def _remove_socket(self) -> None:
-        try:
-            if stat.S_ISSOCK(os.stat(SOCKET, dir_fd=self._directory, follow_symlinks=False).st_mode):
-                os.unlink(SOCKET, dir_fd=self._directory)
-        except FileNotFoundError:
-            pass
+        # Not accept(), whose enumerations touch more memory than all the rest of an idle monitor.
+        self.connections.add(Connection(self, socket.socket(fileno=descriptor)))

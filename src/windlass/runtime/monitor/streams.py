@@ -20,8 +20,14 @@ from windlass.runtime.monitor.loop import READ, WRITE, Loop, Timer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
-    from windlass.logs.driver import LogWriter
+    class Log(Protocol):
+        """Keeps the output."""
+
+        def write(self, stream: str, data: bytes, timestamp_ns: int) -> None:
+            """Store a chunk."""
+
 
 _CHUNK = 64 * 1024
 _PIPE_CHUNKS = (1 << 20) // _CHUNK
@@ -49,7 +55,7 @@ class Streams:
         stdin: int,
         terminal: bool,
         stdin_once: bool,
-        log: LogWriter | None,
+        log: Log | None,
     ) -> None:
         self._loop = loop
         self._outputs = outputs

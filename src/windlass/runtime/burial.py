@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
-from pathlib import Path
 
 from windlass.kernel.cgroups import open_cgroup
 from windlass.runtime import records
 from windlass.runtime.records import ExitStatus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KILLED = 137
 
@@ -31,7 +35,7 @@ def read_exec_exit(directory: Path, identifier: str) -> ExitStatus | None:
     return ExitStatus(exit_code=int(value["exitCode"]), oom_killed=False, exited_at_ns=int(value["exitedAt"]))
 
 
-def bury(directory: Path, reason: str) -> bool:
+def bury(directory: str | Path, reason: str) -> bool:
     """Settle what a dead monitor has left: kill the processes, remove the cgroup, record the end. Blocking.
 
     Args:
@@ -59,6 +63,9 @@ def bury(directory: Path, reason: str) -> bool:
             cgroup = open_cgroup(path)
             cgroup.kill()
             cgroup.remove()
+        if launch.get("runtime"):  # what its `delete` would remove; no program can be run from here
+            root = launch["runtime"].get("root") or os.path.join(directory, "runtime")
+            shutil.rmtree(os.path.join(root, str(launch["id"])), ignore_errors=True)
         if state is not None and records.read(descriptor, records.EXIT) is None:
             status = ExitStatus(KILLED, False, time.time_ns(), reason)
             records.write(descriptor, records.EXIT, records.exit_to_json(status))
