@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import select
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,8 +46,8 @@ def busybox_root(path: Path) -> Path:
         (path / folder).mkdir(parents=True)
     (path / "tmp").chmod(0o1777)
     shutil.copy("/bin/busybox", path / "bin" / "busybox")
-    for applet in os.popen("/bin/busybox --list"):
-        name = path / "bin" / applet.strip()
+    for applet in subprocess.check_output(["/bin/busybox", "--list"], text=True).split():
+        name = path / "bin" / applet
         if not name.exists():
             name.symlink_to("busybox")
     (path / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/home:/bin/sh\n")
@@ -267,3 +270,25 @@ class Running:
         if self.process.master is not None:
             os.close(self.process.master)
         return Result(os.waitstatus_to_exitcode(status), *texts)
+
+
+@contextlib.contextmanager
+def temporary_workshop(image: Path) -> Iterator[Workshop]:
+    """A workshop in a directory of its own, removed with everything in it."""
+    folder = Path(tempfile.mkdtemp(prefix="windlass-containers-"))
+    workshop = Workshop(folder, image)
+    try:
+        yield workshop
+    finally:
+        workshop.close()
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def temporary_image() -> Iterator[Path]:
+    """A root file system of busybox in a directory of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="windlass-image-"))
+    try:
+        yield busybox_root(folder / "image")
+    finally:
+        shutil.rmtree(folder)
