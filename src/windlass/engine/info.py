@@ -68,7 +68,7 @@ class SystemInformation:
 
     def __init__(self, core: Core, engine_id: str) -> None:
         self._core = core
-        self._engine_id = engine_id
+        self.engine_id = engine_id
 
     async def info(self) -> Document:
         """`GET /info`."""
@@ -77,7 +77,7 @@ class SystemInformation:
         running = sum(state.running and not state.paused for state in states)
         paused = sum(state.paused for state in states)
         document: Document = {
-            "ID": self._engine_id,
+            "ID": self.engine_id,
             "Containers": len(states),
             "ContainersRunning": running,
             "ContainersPaused": paused,

@@ -51,6 +51,11 @@ class RootView:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def path_of(self, descriptor: int) -> str:
+        """Where in the view a file is that was opened in it; only to be shown or compared, it may have moved."""
+        base = os.readlink(f"/proc/self/fd/{self.root}").rstrip("/")
+        return os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(base) or "/"
+
     def close(self) -> None:
         """Give up the view; what was mounted for it goes."""
         for descriptor in (self.root, *self._held):
@@ -130,11 +135,13 @@ def _assemble(layers: Sequence[Mount], binds: Sequence[Bind], place: str) -> Roo
             stack.callback(os.close, descriptor)
             return descriptor
 
+        # While we are in the host's namespace, to which descriptors that a source names belong.
+        sources = [closing(mounts.open_tree_clone(bind.source, recursive=True)) for bind in binds]
+        for source in sources:
+            mounts.set_attributes(source, propagation=_MS_PRIVATE, recursive=True)
         unshare(CLONE_NEWNS)
         host = closing(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         mounts.set_attributes(host, propagation=_MS_PRIVATE, recursive=True)
-        # Before the root hides anything of the host.
-        sources = [closing(mounts.open_tree_clone(bind.source, recursive=True)) for bind in binds]
         mounts.mount_all(layers, place)
         root = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, root)
