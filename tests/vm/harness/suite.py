@@ -15,12 +15,22 @@ _PLUGINS = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdi
 
 
 class VmTests(NamedTuple):
-    """Names of tests (`file::name[parameters]`); `failed` and `skipped` with the reason of each."""
+    """Names of tests (`directory/file::name[parameters]`); `failed` and `skipped` with the reason of each."""
 
     passed: tuple[str, ...]
     failed: dict[str, str]
     skipped: dict[str, str]
     result: VmResult
+
+    def of(self, file: str) -> VmTests:
+        """The tests of one file only."""
+        start = file.removesuffix(".py")
+        return VmTests(
+            tuple(name for name in self.passed if name.startswith(start)),
+            {name: reason for name, reason in self.failed.items() if name.startswith(start)},
+            {name: reason for name, reason in self.skipped.items() if name.startswith(start)},
+            self.result,
+        )
 
 
 def parse_report(xml: bytes, result: VmResult) -> VmTests:
@@ -29,7 +39,7 @@ def parse_report(xml: bytes, result: VmResult) -> VmTests:
     failed: dict[str, str] = {}
     skipped: dict[str, str] = {}
     for case in ElementTree.fromstring(xml).iter("testcase"):
-        name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
+        name = f"{case.get('classname', '').replace('.', '/')}::{case.get('name')}"
         for kind, found in (("failure", failed), ("error", failed), ("skipped", skipped)):
             if (element := case.find(kind)) is not None:
                 found[name] = element.get("message") or (element.text or "").strip()

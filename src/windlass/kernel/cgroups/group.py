@@ -137,8 +137,8 @@ class Cgroup(ABC):
         return self._processes_directory().processes()
 
     def exists(self) -> bool:
-        """Is there such a group?"""
-        return self._processes_directory().exists()
+        """Is there such a group, or a part of it in one of the hierarchies?"""
+        return any(directory.exists() for directory in self._directories())
 
     def remove(self, timeout: float = 2.0) -> None:
         """Remove the group and those below it, waiting for the last tasks to be gone. No error if it is gone already;
