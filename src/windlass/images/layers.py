@@ -20,7 +20,7 @@ from windlass.images.archive.compression import decompressed, gzip_compressor
 from windlass.images.archive.unpack import LAYER_ALONE, LAYER_ON_TREE, unpack
 from windlass.images.content import ContentStore, Ingest
 from windlass.images.records import LayerRecord
-from windlass.images.snapshots.driver import Driver, Staging
+from windlass.images.layering.driver import Driver, Staging
 from windlass.oci.digest import Digest
 from windlass.oci.image import MEDIA_OCI_LAYER_GZIP, Descriptor, chain_ids
 

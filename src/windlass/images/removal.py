@@ -19,7 +19,7 @@ from windlass.images.catalog import Catalog
 from windlass.images.content import ContentStore
 from windlass.images.image import Image, familiar
 from windlass.images.records import Records, Snapshot
-from windlass.images.snapshots.driver import Driver
+from windlass.images.layering.driver import Driver
 from windlass.oci.digest import Digest
 from windlass.oci.reference import Reference
 

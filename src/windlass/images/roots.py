@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from windlass.images import trees
-from windlass.images.snapshots.driver import Driver
-from windlass.images.snapshots.overlay import OverlayDriver
+from windlass.images.layering.driver import Driver
+from windlass.images.layering.overlay import OverlayDriver
 from windlass.kernel.mounts import Mount, detached
 from windlass.kernel.paths import create_file_in_root, mkdir_all_in_root, open_parent_in_root, stat_in_root
 from windlass.oci.digest import Digest

@@ -31,8 +31,8 @@ from windlass.images.pump import consume
 from windlass.images.records import ImageRecord, LayerRecord, Records, Snapshot
 from windlass.images.removal import InUse, Removal
 from windlass.images.roots import Roots
-from windlass.images.snapshots import DRIVERS
-from windlass.images.snapshots.driver import Driver
+from windlass.images.layering import DRIVERS
+from windlass.images.layering.driver import Driver
 from windlass.kernel.mounts import Mount
 from windlass.oci.digest import Digest
 from windlass.oci.image import (

@@ -12,7 +12,7 @@ from windlass.errors import InvalidParameter
 from windlass.images.catalog import Catalog
 from windlass.images.image import Image, familiar
 from windlass.images.removal import InUse, _created, _flag, _labelled, _moment
-from windlass.images.snapshots.driver import Driver
+from windlass.images.layering.driver import Driver
 
 Document = dict[str, Any]
 _EXECUTION: Final[Document] = {

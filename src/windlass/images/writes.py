@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from windlass.errors import NotImplementedByEngine
 from windlass.images.archive.pack import pack_overlay
-from windlass.images.snapshots.driver import Driver
+from windlass.images.layering.driver import Driver
 from windlass.kernel.mounts import Mount, detached
 
 _OPAQUE: Final = "trusted.overlay.opaque"
