@@ -350,26 +350,33 @@ class _Follower:
         self.master: int | None = None
         self.warnings: list[str] = []
         self.ready = False
+        self.failure: LaunchFailure | None = None
 
     def run(self) -> None:
-        """Returns when the program runs, or waits for its start."""
+        """Returns when the program runs, or waits for its start. A failure is raised at the end of the channel: an
+        init may fail before the intermediate that has made it could tell its pid."""
         while True:
-            data, descriptors, _flags, _address = socket.recv_fds(
-                self._parent, _LARGEST_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC
-            )
+            try:
+                data, descriptors, _flags, _address = socket.recv_fds(
+                    self._parent, _LARGEST_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC
+                )
+            except ConnectionResetError:  # it ended with something unread
+                break
             if not data:
                 break
             message = json.loads(data)
             if "created" in message:
                 return
             self._serve(message, descriptors)
+        if self.failure is not None:
+            raise self.failure
         if not self.ready:
             raise LaunchFailure("init", "the process ended while it was made (out of memory?)")
 
     def _serve(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "error" in message:
-            raise LaunchFailure(**message["error"])
-        if "ready" in message:
+            self.failure = LaunchFailure(**message["error"])
+        elif "ready" in message:
             self.ready = True
         elif "warning" in message:
             self.warnings.append(str(message["warning"]))
@@ -389,7 +396,8 @@ class _Follower:
                 self._context.cgroup.add(self.pid, beside=message["cgroup"] or None)
             elif "listener" in message:
                 self._hand_over(int(message["listener"]))
-            self._parent.send(b"1")
+            with contextlib.suppress(BrokenPipeError):  # it has ended meanwhile, as the end of the channel will tell
+                self._parent.send(b"1", socket.MSG_NOSIGNAL)
 
     def _adopt(self, pid: int) -> None:
         """The intermediate has made the init, and ends."""

@@ -96,7 +96,7 @@ def test_dev_has_exactly_docker_s_nodes_and_links(workshop: Workshop) -> None:
 
 
 def test_the_program_has_docker_s_capabilities_filter_and_nothing_else(workshop: Workshop) -> None:
-    found = status(ok(workshop.run("cat /proc/self/status")))
+    found = status(ok(workshop.run(["/bin/cat", "/proc/self/status"])))
     mask = f"{capabilities.parse_caps(CAPABILITIES):016x}"
     assert (found["CapPrm"], found["CapEff"], found["CapBnd"]) == (mask, mask, mask)
     assert (found["CapInh"], found["CapAmb"]) == ("0" * 16, "0" * 16)
