@@ -370,9 +370,8 @@ class Lifecycle:
                 await self.signal(container, number)
             except Conflict:
                 return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience if patience >= 0 else None):
-                    await end
+            # Not by a timeout around an await, which would cancel `end` and make it look as if it had come.
+            await asyncio.wait([end], timeout=patience if patience >= 0 else None)
             if not end.done():
                 log.info(
                     "container %s failed to exit within %d s of signal %d: killing it", container.id, patience, number
