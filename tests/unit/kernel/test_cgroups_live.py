@@ -194,6 +194,7 @@ def test_an_unused_group_of_the_same_name_is_made_anew(group: Cgroup, hierarchy:
     needs(hierarchy, "pids")
     group.apply({"pids": {"limit": 7}})
     again = open_cgroup(group.path, hierarchy)
+    assert again.paths == group.paths
     again.create()
     assert value(again, *PIDS) == "max"
 

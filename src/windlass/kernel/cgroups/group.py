@@ -43,6 +43,7 @@ def _line_of(text: str, write: Write, value: str) -> str:
 class Cgroup(ABC):
     """A group by path. Making this object touches nothing: `create` makes the group, `remove` removes it.
 
+    `path` is as `open_cgroup` takes it: with a leading slash below the mount points, without one below our own group.
     All methods raise `CgroupError` (an `OSError`) that names the file and the value. Not for use by several threads.
     """
 

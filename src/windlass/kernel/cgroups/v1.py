@@ -35,7 +35,7 @@ class CgroupV1(Cgroup):
     """A group in all mounted v1 hierarchies, and in v2's where that is mounted beside them."""
 
     def __init__(self, hierarchy: Hierarchy, path: str, *, relative: bool = False) -> None:
-        super().__init__(hierarchy, path)
+        super().__init__(hierarchy, path if relative else f"/{path}")
         self._controllers: dict[str, Directory] = {}
         self._unified: Directory | None = None
         self._all: list[Directory] = []

@@ -58,7 +58,7 @@ class CgroupV2(Cgroup):
     """A group of the unified hierarchy."""
 
     def __init__(self, hierarchy: Hierarchy, path: str, *, relative: bool = False) -> None:
-        super().__init__(hierarchy, path)
+        super().__init__(hierarchy, path if relative else f"/{path}")
         mount = hierarchy.unified
         assert mount is not None
         self._directory = Directory(mount, f"{mount.own}/{path}" if relative and mount.own else path)
