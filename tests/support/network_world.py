@@ -39,9 +39,12 @@ async def networks(directory: Path, **settings: Any) -> AsyncIterator[Networks]:
 
 async def crash(victim: Networks) -> None:
     """What the death of its process does to a daemon's Networks: sockets and threads end, the kernel keeps the rest."""
-    for pool in (victim._plugged, victim._plain):
+    connector = victim._connector
+    for pool in (connector._plugged, connector._plain):
         for left in pool.close():
             getattr(left, "sandbox", left).close()
+    connector._visitor.shutdown()
+    await victim._name_service.close()
     for published in victim._published.values():
         await victim._publisher.stop_relays(published)
     victim._reservations.close()

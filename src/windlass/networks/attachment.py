@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 from windlass.networks.drivers.driver import Plug
 from windlass.networks.ports import PortMapping, to_port_map
 
+RESOLVER = "127.0.0.11"
+
 
 class EndpointConfig(NamedTuple):
     """What a client asks of a container's place in a network (`EndpointSettings` of the API).
@@ -151,6 +153,7 @@ class Attachment:
     """A container's connections. Changed only by Networks.
 
     `netns_path` is the namespace to run in, None for the host's. `ports` is `NetworkSettings.Ports` of the API.
+    `published_on` names the network whose endpoint has the published ports; `dns` are the container's own name servers.
     """
 
     container_id: str
@@ -162,17 +165,28 @@ class Attachment:
     sandbox_owned: bool = False
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     mappings: tuple[PortMapping, ...] = ()
+    published_on: str = ""
     exposed: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
 
     @property
     def ports(self) -> dict[str, list[dict[str, str]] | None]:
         return to_port_map(self.mappings, self.exposed)
 
-    @property
-    def primary(self) -> Endpoint | None:
-        """The endpoint that has the default gateway: the highest priority, then the first one made."""
+    def gateways(self) -> list[Endpoint]:
+        """The endpoints by which there is a way out, the one that is taken first: by priority, then by name."""
         routed = [each for each in self.endpoints.values() if each.plug.gateway or each.plug.gateway6]
-        return max(routed, key=lambda each: each.config.gw_priority, default=None)
+        return sorted(routed, key=lambda each: (-each.config.gw_priority, each.network_name))
+
+    @property
+    def named_networks(self) -> list[str]:
+        """Ids of the networks in which containers know each other by name: all that somebody created."""
+        return [each.network_id for each in self.endpoints.values() if each.dns_names]
+
+    @property
+    def resolver(self) -> str:
+        """The name server of ours that the container is to ask, "" where it has none."""
+        return RESOLVER if self.named_networks else ""
 
     def addresses(self) -> Sequence[ipaddress.IPv4Address | ipaddress.IPv6Address]:
         """The container's own addresses, as /etc/hosts lists them."""
@@ -216,7 +230,9 @@ class Attachment:
             "sandboxOwned": self.sandbox_owned,
             "endpoints": [endpoint.to_json() for endpoint in self.endpoints.values()],
             "mappings": [mapping.to_json() for mapping in self.mappings],
+            "publishedOn": self.published_on,
             "exposed": list(self.exposed),
+            "dns": list(self.dns),
         }
 
     @classmethod
@@ -236,7 +252,9 @@ class Attachment:
                 sandbox_owned=bool(data["sandboxOwned"]),
                 endpoints={each.network_name: each for each in endpoints},
                 mappings=tuple(PortMapping.from_json(each) for each in data["mappings"]),
+                published_on=str(data["publishedOn"]),
                 exposed=tuple(str(each) for each in data["exposed"]),
+                dns=tuple(str(each) for each in data["dns"]),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"the network record of container {container_id} is damaged: {error}") from error

@@ -1,12 +1,12 @@
 """Networks: everything the engine asks about connecting containers, in one place.
 
 ```
-                      ┌ records        networks.json: what networks there are
- Networks ────────────┼ drivers        bridge, host, none: what they are in the kernel
-                      ┼ pools          prepared sandboxes, plain ones and ones plugged into the default bridge
-   attach, detach     ┼ publisher      host ports, firewall, relays
-   restore, reconcile ┼ reaper         links that are about to go
-   inspect, list      └ attachments    which container has what (the engine keeps them on disk)
+            ┌ registry    what networks there are: networks.json, and their drivers (bridge, host, none)
+            ├ connector   sandboxes, prepared ahead, and what is plugged into them
+ Networks ──┼ publisher   host ports, firewall, relays
+            ├ names       a name server for each container that is in a network with names
+            ├ plumbing    the order in which all that comes and goes; the attachments
+            └ reaper      links that are about to go
 ```
 
 Crash-only: `open` finds or makes what networks stand on; the engine then gives back the attachments of the containers
@@ -20,56 +20,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from windlass.errors import Conflict, Forbidden, InvalidParameter, NotFound, SystemFailure
+from windlass.errors import Conflict, Forbidden, SystemFailure
 from windlass.kernel.netlink import link
 from windlass.kernel.netlink.connection import NETLINK_NETFILTER, NetlinkSocket
 from windlass.kernel.nftables import Nftables
-from windlass.networks import forwarding, selection
+from windlass.networks import creation, forwarding, selection
 from windlass.networks.attachment import Attachment, Endpoint, EndpointConfig
 from windlass.networks.coexistence import Guest
-from windlass.networks.default_bridge import address_choice, plan
-from windlass.networks.drivers.bridge import BridgeNetwork
-from windlass.networks.drivers.driver import Driver, Plug, PlugRequest
-from windlass.networks.drivers.host import HostNetwork
-from windlass.networks.drivers.none import NullNetwork
-from windlass.networks.firewall import BridgeRules, Firewall
-from windlass.networks.pool import WarmPool
-from windlass.networks.ports import ANY_V4, ANY_V6, PortRequest, parse_port_bindings
-from windlass.networks.publishing import Published, Publisher
+from windlass.networks.connector import Connector
+from windlass.networks.firewall import Firewall
+from windlass.networks.name_service import NameService
+from windlass.networks.plumbing import Plumbing, PortBindings
+from windlass.networks.publishing import Publisher
 from windlass.networks.reaper import Reaper, remove
-from windlass.networks.record import NetworkRecord, RecordFile, new_id, now
+from windlass.networks.record import NetworkRecord, RecordFile
+from windlass.networks.registry import Registry
 from windlass.networks.reservations import PortReservations, parse_port_range
-from windlass.networks.sandbox import Sandbox, Sandboxes, read_sysctl
-from windlass.networks.settings import IPAddress, NetworkSettings, names_for, parse_address
+from windlass.networks.sandbox import Sandboxes, has_ipv6, read_sysctl
+from windlass.networks.settings import NetworkSettings, names_for, parse_address
 
 T = TypeVar("T")
-PortBindings = Mapping[str, Sequence[Mapping[str, Any]] | None] | None
 
 _THREADS = 4
-_PLAIN_LIMIT = 4
-_CONTAINER = "container:"
 
 log = logging.getLogger(__name__)
-
-
-class _Network(NamedTuple):
-    record: NetworkRecord
-    driver: Driver
-
-
-class _Prepared(NamedTuple):
-    """A sandbox that is plugged into the default bridge already."""
-
-    sandbox: Sandbox
-    plug: Plug
 
 
 class Networks:
@@ -80,34 +60,35 @@ class Networks:
         self.settings = settings
         self._exec_root = exec_root
         self._names = names_for(exec_root, settings)
-        self._file = RecordFile(root)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="networks")
         self._netlink = NetlinkSocket()
         self._connections = NetlinkSocket(NETLINK_NETFILTER)
         self._nftables = Nftables()
         self._sandboxes = Sandboxes(exec_root / "netns")
-        self._firewall = Firewall(
-            self._nftables, self._names.table, ipv4=settings.iptables, ipv6=settings.iptables and settings.ip6tables
-        )
+        ip6tables = settings.iptables and settings.ip6tables and has_ipv6()
+        self._firewall = Firewall(self._nftables, self._names.table, ipv4=settings.iptables, ipv6=ip6tables)
         self._guest = Guest(self._nftables, self._names.table)
         self._reservations = PortReservations(_ephemeral_ports)
         self._publisher = Publisher(
             self._firewall, self._reservations, self._connections, self._run, relays=settings.userland_proxy
         )
         self._reaper = Reaper(self._netlink, self._run, group=self._names.dead_group)
-        self._networks: dict[str, _Network] = {}
-        self._attachments: dict[str, Attachment] = {}
-        self._published: dict[str, Published] = {}
-        self._default: BridgeNetwork | None = None
+        self._registry = Registry(RecordFile(root), self._netlink, settings, self._names, exec_root)
+        self._connector = Connector(
+            self._netlink, self._sandboxes, self._run, names=self._names, limit=settings.warm_sandboxes
+        )
+        self._name_service = NameService(self._connector, self._sandboxes)
+        self._plumbing = Plumbing(
+            self._registry, self._connector, self._publisher, self._name_service, self._reaper, self._run, settings
+        )
+        self._attachments = self._plumbing.attachments
+        self._published = self._plumbing.published
         self._guarded: tuple[str, ...] = ()
         self._reconciled = False
         self._reconciling = asyncio.Lock()
         self._attaching: set[str] = set()
         self._detaching: set[asyncio.Future[None]] = set()
         self._closed = False
-        limit = settings.warm_sandboxes
-        self._plain = WarmPool("sandbox", self._sandboxes.make, self._discard, limit=min(limit, _PLAIN_LIMIT))
-        self._plugged = WarmPool("plugged sandbox", self._prepare, self._discard_prepared, limit=limit)
 
     # -- life
 
@@ -128,30 +109,16 @@ class Networks:
 
     def _start(self) -> None:
         parse_address(self.settings.ip, "default bind address")
-        known = {record.name: record for record in self._file.load()}
-        networks: list[_Network] = []
-        with address_choice():
-            if self.settings.bridge != "none":
-                record, config = plan(self.settings, self._names, self._exec_root, known.get("bridge"), self._netlink)
-                self._default = BridgeNetwork(config, self._netlink)
-                networks.append(_Network(record, self._default))
-            for name, driver in (("host", HostNetwork()), ("none", NullNetwork())):
-                record = known.get(name) or NetworkRecord(
-                    id=new_id(), name=name, driver=driver.kind, created=now(), enable_ipv4=True
-                )
-                networks.append(_Network(record, driver))
-            # First the intent, then the act: what is recorded and not there is made at the next start.
-            self._networks = {each.record.id: each for each in networks}
-            self._file.save(each.record for each in networks)
-            for each in networks:
-                each.driver.start()
-        if self._default is not None and self.settings.ip_forward:
+        self._registry.start()
+        if self._registry.default is not None:
+            self._connector.set_default(self._registry.default)
+        if self.settings.ip_forward:
             self._guarded = forwarding.enable(
                 self._netlink,
                 self._exec_root / "forwarding.json",
                 ipv6=self.settings.enable_ipv6,
                 no_drop=self.settings.ip_forward_no_drop,
-                own=frozenset({self._names.bridge}),
+                own=frozenset(each.name for each in self._registry.rules()),
             )
 
     async def close(self, remove: bool = False) -> None:
@@ -163,15 +130,17 @@ class Networks:
         if self._closed:
             return
         self._closed = True
-        await self._run(self._close_pools)
-        for published in self._published.values():
-            await self._publisher.stop_relays(published)
+        await self._run(self._connector.close)
         if remove:
             for container_id in list(self._attachments):
                 await self.detach(container_id)
         await self.settled()
+        await self._name_service.close()
+        for published in self._published.values():
+            await self._publisher.stop_relays(published)
         try:
-            if not self._attachments:
+            # Who was never told what runs (see reconcile) must not take anything away from it.
+            if remove or (self._reconciled and not self._attachments):
                 await self._run(self._remove_all)
         finally:
             self._reservations.close()
@@ -187,102 +156,127 @@ class Networks:
         self._firewall.remove()
         if self.settings.iptables:
             self._guest.leave()
-        for network in self._networks.values():
-            network.driver.stop()
+        self._registry.stop()
 
     async def _run(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *arguments))
 
-    # -- sandboxes
-
-    def _prepare(self) -> _Prepared:
-        assert self._default is not None
-        sandbox = self._sandboxes.make(ipv6=self._default.config.ipv6 is not None)
+    async def _finish(self, work: Coroutine[Any, Any, T], undo: Callable[[T], Coroutine[Any, Any, None]] | None) -> T:
+        """Await work that must not stop half-way; who is cancelled meanwhile waits for its end and undoes it."""
+        doing = asyncio.ensure_future(work)
         try:
-            return _Prepared(sandbox, self._default.plug(sandbox, PlugRequest()))
-        except BaseException:
-            self._discard(sandbox)
+            return await asyncio.shield(doing)
+        except OSError as error:
+            raise SystemFailure(str(error)) from error
+        except asyncio.CancelledError:
+            await asyncio.wait([doing])
+            if undo is not None and not doing.cancelled() and doing.exception() is None:
+                await undo(doing.result())
             raise
-
-    def _discard(self, sandbox: Sandbox) -> None:
-        sandbox.close()
-        self._sandboxes.remove(sandbox.path)
-
-    def _discard_prepared(self, *prepared: _Prepared) -> None:
-        assert self._default is not None
-        for each in prepared:
-            self._discard(each.sandbox)
-        remove(self._netlink, {each.plug.host_link for each in prepared}, group=self._names.dead_group)
-        for each in prepared:
-            self._default.release(each.plug)
-
-    def _close_pools(self) -> None:
-        for sandbox in self._plain.close():
-            self._discard(sandbox)
-        if prepared := self._plugged.close():
-            self._discard_prepared(*prepared)
 
     # -- what there is
 
     def find(self, name_or_id: str) -> NetworkRecord:
         """By name, id, or unique beginning of an id. Raises NotFound, InvalidParameter (ambiguous)."""
-        return self._find(name_or_id).record
-
-    def _find(self, name_or_id: str) -> _Network:
-        if name_or_id in self._networks:
-            return self._networks[name_or_id]
-        for network in self._networks.values():
-            if network.record.name == name_or_id:
-                return network
-        found = [network for key, network in self._networks.items() if name_or_id and key.startswith(name_or_id)]
-        if len(found) > 1:
-            raise InvalidParameter(f"network {name_or_id} is ambiguous ({len(found)} matches found based on ID prefix)")
-        if not found:
-            raise NotFound(f"network {name_or_id} not found")
-        return found[0]
+        return self._registry.find(name_or_id).record
 
     def inspect(self, name_or_id: str) -> dict[str, Any]:
         """`network.Inspect` of API 1.51 with its containers. Raises NotFound, InvalidParameter."""
-        record = self._find(name_or_id).record
-        members = {
-            attachment.container_id: endpoint.member(attachment.container_name)
-            for attachment in self._attachments.values()
-            for endpoint in attachment.endpoints.values()
-            if endpoint.network_id == record.id
-        }
-        return record.to_api(members)
+        record = self.find(name_or_id)
+        return record.to_api({name: endpoint.member(own) for name, own, endpoint in self._members(record)})
 
-    async def remove(self, name_or_id: str) -> NetworkRecord:
-        """Remove a network; the one removed. Raises Forbidden in dockerd's words, NotFound."""
-        record = self._find(name_or_id).record
-        if record.predefined:
-            raise Forbidden(f"{record.name} is a pre-defined network and cannot be removed")
-        raise NotFound(f"network {name_or_id} not found")
+    def _members(self, record: NetworkRecord) -> Iterable[tuple[str, str, Endpoint]]:
+        """Id, name and endpoint of each container in a network."""
+        for attachment in self._attachments.values():
+            for endpoint in attachment.endpoints.values():
+                if endpoint.network_id == record.id:
+                    yield attachment.container_id, attachment.container_name, endpoint
 
-    def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> list[dict[str, Any]]:
-        """`network.Summary` of API 1.51 for each network that the filters leave. Raises InvalidParameter."""
+    def _select(self, filters: Mapping[str, Sequence[str]]) -> list[NetworkRecord]:
         used = {endpoint.network_id for each in self._attachments.values() for endpoint in each.endpoints.values()}
-        records = [network.record for network in self._networks.values()]
-        return [record.to_api() for record in selection.select(records, filters or {}, used)]
+        return selection.select([network.record for network in self._registry], filters, used)
 
     def host_gateway(self) -> tuple[str, ...]:
         """The addresses that `host-gateway` stands for in `--add-host`; none where there is no default bridge."""
         if self.settings.host_gateway_ips:
             return self.settings.host_gateway_ips
-        if self._default is None:
+        if self._registry.default is None:
             return ()
-        config = self._default.config
+        config = self._registry.default.config
         return tuple(str(each.ip) for each in (config.ipv4, config.ipv6) if each is not None)
 
     def attachment(self, container_id: str) -> Attachment | None:
         return self._attachments.get(container_id)
 
-    # -- containers
+    # -- networks that somebody makes
 
-    def _mode(self, network_mode: str) -> str:
-        if network_mode in {"", "default", "bridge"}:
-            return "bridge" if self._default is not None else "none"
-        return network_mode
+    async def create(self, body: Mapping[str, Any]) -> NetworkRecord:
+        """Create a network as `POST /networks/create` asks.
+
+        Raises InvalidParameter, Conflict (name taken), Forbidden (predefined, subnet taken), NotFound (no such driver),
+        NotImplementedByEngine, SystemFailure.
+        """
+        request = creation.parse_create(body)
+
+        async def undo(record: NetworkRecord) -> None:
+            await self._remove(record)
+
+        return await self._finish(self._create(request), undo)
+
+    async def _create(self, request: creation.CreateRequest) -> NetworkRecord:
+        await self._ensure_reconciled()
+        network = await self._run(self._registry.create, request)
+        rules = network.driver.rules()
+        assert rules is not None
+        try:
+            await self._run(self._firewall.add_bridge, rules)
+            await self._run(self._settle_guest)
+        except BaseException:
+            await self._run(self._registry.remove, network.record)
+            raise
+        return network.record
+
+    async def remove(self, name_or_id: str) -> NetworkRecord:
+        """Remove a network; the one removed. Raises Forbidden (predefined, in use) in dockerd's words, NotFound."""
+        record = self.find(name_or_id)
+        if record.predefined:
+            raise Forbidden(f"{record.name} is a pre-defined network and cannot be removed")
+        if members := [f'name:"{own}" id:"{endpoint.id[:12]}"' for _, own, endpoint in self._members(record)]:
+            raise Forbidden(
+                f"error while removing network: network {record.name} has active endpoints ({', '.join(members)})"
+            )
+        await self._finish(self._remove(record), None)
+        return record
+
+    async def _remove(self, record: NetworkRecord) -> None:
+        await self._ensure_reconciled()
+        await self._reaper.settle()
+        await self._run(self._registry.remove, record)
+        await self._run(self._firewall.remove_bridge, creation.bridge_name(record))
+        await self._run(self._settle_guest)
+
+    async def prune(
+        self, filters: Mapping[str, Sequence[str]] | None = None, *, until_ns: int | None = None
+    ) -> list[str]:
+        """Remove the networks that nobody uses; their names.
+
+        `filters` are `label` and `label!`; networks made after `until_ns` (Unix time, nanoseconds) stay. Raises
+        InvalidParameter.
+        """
+        deleted: list[str] = []
+        for record in selection.prunable(self._select({"dangling": ["true"]}), filters or {}, until_ns):
+            try:
+                await self.remove(record.id)
+            except Forbidden:
+                continue  # somebody has just begun to use it
+            deleted.append(record.name)
+        return deleted
+
+    def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> list[dict[str, Any]]:
+        """`network.Summary` of API 1.51 for each network that the filters leave. Raises InvalidParameter."""
+        return [record.to_api() for record in self._select(filters or {})]
+
+    # -- containers
 
     async def attach(
         self,
@@ -295,12 +289,14 @@ class Networks:
         name: str = "",
         exposed: Iterable[str] = (),
         shared_path: str | None = None,
+        dns: Iterable[str] = (),
     ) -> Attachment:
         """Connect a container that is about to start.
 
         - `network_mode`: bridge, default, host, none, `container:<id>` (then `shared_path` is the namespace of that
           one, None the host's), or a network's name or id.
         - `ports`: `HostConfig.PortBindings`; `exposed`: ports that are only listed. `name`: the container's.
+        - `dns`: name servers of its own, for networks in which ours answers (`Attachment.resolver`).
 
         Raises InvalidParameter, NotFound, Forbidden, Conflict (attached already), SystemFailure with dockerd's words
         (without its "failed to set up container networking: "); then nothing was changed.
@@ -313,110 +309,23 @@ class Networks:
             network_mode=network_mode,
             hostname=hostname,
             exposed=tuple(exposed),
+            dns=tuple(str(parse_address(each, "name server")) for each in dns),
         )
-        attaching = asyncio.ensure_future(self._attach(attachment, config or EndpointConfig(), ports, shared_path))
+
+        async def undo(_: Attachment) -> None:
+            await self.detach(container_id)
+
         self._attaching.add(container_id)
-        attaching.add_done_callback(lambda _: self._attaching.discard(container_id))
         try:
-            return await asyncio.shield(attaching)
-        except OSError as error:
-            raise SystemFailure(str(error)) from error
-        except asyncio.CancelledError:
-            # What threads do cannot be called back: wait for it, and undo it.
-            await asyncio.wait([attaching])
-            if not attaching.cancelled() and attaching.exception() is None:
-                await self.detach(container_id)
-            raise
+            return await self._finish(self._attach(attachment, config or EndpointConfig(), ports, shared_path), undo)
+        finally:
+            self._attaching.discard(container_id)
 
     async def _attach(
         self, attachment: Attachment, config: EndpointConfig, ports: PortBindings, shared_path: str | None
     ) -> Attachment:
-        container_id = attachment.container_id
-        mode = self._mode(attachment.network_mode)
-        if mode.startswith(_CONTAINER):
-            attachment.netns_path = shared_path
-            self._attachments[container_id] = attachment
-            return attachment
-        network = self._find(mode)
-        request = self._check(network, config)
-        wanted = self._port_requests(network, ports)
-        endpoint = Endpoint(id=new_id(), network_id=network.record.id, network_name=network.record.name, config=config)
-        published = Published()
-        if network.record.driver != "host":
-            sandbox, plug = await self._connect(network, request)
-            try:
-                published = await self._publisher.publish(wanted, plug, f"{attachment.container_name} ({endpoint.id})")
-                if published.held:
-                    await self._run(network.driver.reach_itself, plug)
-            except BaseException:
-                await self._publisher.withdraw(published)
-                await self._drop(sandbox, network.driver, plug)
-                raise
-            endpoint = replace(endpoint, plug=plug)
-            attachment.sandbox_id, attachment.netns_path = sandbox.id, sandbox.path
-            attachment.sandbox_owned = True
-            sandbox.close()
-        attachment.endpoints[network.record.name] = endpoint
-        attachment.mappings = published.mappings
-        self._attachments[container_id] = attachment
-        self._published[container_id] = published
-        return attachment
-
-    def _check(self, network: _Network, config: EndpointConfig) -> PlugRequest:
-        """What of a client's wishes the network can do. Raises InvalidParameter with dockerd's words."""
-        if network.record.predefined:
-            if config.ip or config.ip6:
-                raise InvalidParameter("user specified IP address is supported on user defined networks only")
-            if config.aliases:
-                raise InvalidParameter("network-scoped aliases are only supported for user-defined networks")
-        mac = config.mac or None
-        if mac is not None:
-            try:
-                packed = link.parse_mac(mac)
-            except ValueError as error:
-                raise InvalidParameter(str(error)) from None
-            if packed[0] & 1 or not any(packed):
-                raise InvalidParameter(f"invalid MAC address: {mac}: not the address of one station")
-        return PlugRequest(mac=mac)
-
-    def _port_requests(self, network: _Network, ports: PortBindings) -> tuple[PortRequest, ...]:
-        address = parse_address(self.settings.ip, "default bind address")
-        defaults: tuple[IPAddress, ...] = (address,)
-        if address == ANY_V4 and (network.record.enable_ipv6 or self.settings.userland_proxy) and _has_ipv6():
-            defaults = (ANY_V4, ANY_V6)
-        requests = parse_port_bindings(ports, defaults)
-        # Without a bridge there is nothing to translate to: as with dockerd, the ports are passed over.
-        return requests if network.record.driver == "bridge" else ()
-
-    async def _connect(self, network: _Network, request: PlugRequest) -> tuple[Sandbox, Plug]:
-        """A sandbox with an interface of the network."""
-        if not self._reconciled:
-            await self.reconcile()
-        if network.driver is self._default and request == PlugRequest():
-            prepared = await _taken(self._plugged.take())
-            return prepared.sandbox, prepared.plug
-        sandbox = await self._sandbox(ipv6=network.record.enable_ipv6)
-        try:
-            return sandbox, await self._run(network.driver.plug, sandbox, request)
-        except BaseException:
-            await self._run(self._discard, sandbox)
-            raise
-
-    async def _sandbox(self, *, ipv6: bool) -> Sandbox:
-        if not ipv6:
-            return await _taken(self._plain.take())
-        return await self._run(partial(self._sandboxes.make, ipv6=True))
-
-    async def _drop(self, sandbox: Sandbox, driver: Driver, plug: Plug) -> None:
-        """Give up a sandbox that was never used."""
-        await self._run(self._discard, sandbox)
-        self._release(driver, plug)
-
-    def _release(self, driver: Driver, plug: Plug) -> None:
-        if plug.host_link:
-            self._reaper.expect(plug.host_link, partial(driver.release, plug))
-        else:
-            driver.release(plug)
+        await self._ensure_reconciled()
+        return await self._plumbing.attach(attachment, config, ports, shared_path)
 
     async def detach(self, container_id: str) -> None:
         """Disconnect a container that has ended; one that is not attached is no error.
@@ -426,35 +335,34 @@ class Networks:
         """
         attachment = self._attachments.pop(container_id, None)
         if attachment is not None:
-            detaching = asyncio.ensure_future(self._detach(attachment))
+            detaching = asyncio.ensure_future(self._plumbing.detach(attachment))
             self._detaching.add(detaching)
             detaching.add_done_callback(self._detaching.discard)
             await asyncio.shield(detaching)
-
-    async def _detach(self, attachment: Attachment) -> None:
-        container_id = attachment.container_id
-        published = self._published.pop(container_id, None)
-        if published is not None:
-            await self._publisher.withdraw(published)
-        if attachment.sandbox_owned and attachment.netns_path is not None:
-            try:
-                await self._run(self._sandboxes.remove, attachment.netns_path)
-            except (OSError, ValueError) as error:
-                log.warning("cannot remove the sandbox of container %s: %s", container_id, error)
-        for endpoint in attachment.endpoints.values():
-            network = self._networks.get(endpoint.network_id)
-            if network is not None:
-                self._release(network.driver, endpoint.plug)
 
     async def settled(self) -> None:
         """Wait until the links of all detached containers have gone from the kernel."""
         await asyncio.gather(*self._detaching)
         await self._reaper.settle()
 
+    async def connect(self, container_id: str, network: str, config: EndpointConfig | None = None) -> Endpoint:
+        """Connect a running container to one more network; its `Attachment` has changed then.
+
+        Raises NotFound, Forbidden, InvalidParameter, SystemFailure with dockerd's words; then nothing was changed.
+        """
+
+        async def undo(endpoint: Endpoint) -> None:
+            await self._plumbing.disconnect(container_id, endpoint.network_id)
+
+        return await self._finish(self._plumbing.connect(container_id, network, config or EndpointConfig()), undo)
+
+    async def disconnect(self, container_id: str, network: str) -> Endpoint:
+        """Disconnect a running container from a network. Raises as `connect`."""
+        return await self._finish(self._plumbing.disconnect(container_id, network), None)
+
     async def rename(self, container_id: str, name: str) -> None:
         """A container has a new name, by which networks list it. One that is not attached is no error."""
-        if attachment := self._attachments.get(container_id):
-            attachment.container_name = name
+        self._plumbing.rename(container_id, name)
 
     async def statistics(self, container_id: str) -> dict[str, dict[str, int]]:
         """Counters of each interface, as the container sees it, in the words of the API's stats (bytes, packets)."""
@@ -462,10 +370,10 @@ class Networks:
         plugs = [each.plug for each in attachment.endpoints.values() if each.plug.host_link] if attachment else []
         if not plugs:
             return {}
-        found = await self._run(self._read_statistics, [plug.host_link for plug in plugs])
+        found = await self._run(self._read_statistics, tuple(plug.host_link for plug in plugs))
         return {plug.interface: found[plug.host_link] for plug in plugs if plug.host_link in found}
 
-    def _read_statistics(self, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    def _read_statistics(self, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}
         for name in names:
             try:
@@ -486,21 +394,7 @@ class Networks:
         if container_id in self._attachments:
             raise Conflict(f"container {container_id} is attached already")
         attachment = Attachment.from_json(container_id, saved)
-        published = Published()
-        for endpoint in attachment.endpoints.values():
-            network = self._networks.get(endpoint.network_id)
-            if network is None:
-                raise SystemFailure(f"network {endpoint.network_name} of container {container_id} is gone")
-            network.driver.adopt(endpoint.plug)
-        primary = attachment.primary
-        if primary is not None and attachment.mappings:
-            published = await self._run(self._publisher.adopt, attachment.mappings, primary.plug)
-            try:
-                await self._publisher.start_relays(published, primary.plug)
-            except OSError as error:
-                log.warning("cannot relay ports of container %s: %s", container_id, error)
-        self._attachments[container_id] = attachment
-        self._published[container_id] = published
+        published = await self._plumbing.restore(attachment)
         if self._reconciled and published.translations:
             await self._run(self._firewall.publish, published.translations)
         return attachment
@@ -522,13 +416,18 @@ class Networks:
                 await self._run(self._remove_garbage, *self._owned())
                 self._reconciled = True
 
+    async def _ensure_reconciled(self) -> None:
+        if not self._reconciled:
+            await self.reconcile()
+
     def _replace_firewall(self) -> None:
-        rules = [each.driver.rules() for each in self._networks.values()]
-        bridges: list[BridgeRules] = [each for each in rules if each is not None]
         translations = [each for published in self._published.values() for each in published.translations]
-        self._firewall.replace(bridges, translations, self._guarded)
+        self._firewall.replace(self._registry.rules(), translations, self._guarded)
+        self._settle_guest()
+
+    def _settle_guest(self) -> None:
         if self.settings.iptables:
-            self._guest.settle(each.name for each in bridges)
+            self._guest.settle(each.name for each in self._registry.rules())
 
     def _owned(self) -> tuple[set[str], set[str]]:
         """Paths and host links that belong to somebody."""
@@ -548,14 +447,5 @@ class Networks:
             remove(self._netlink, garbage, group=self._names.dead_group)
 
 
-async def _taken(future: Future[T]) -> T:
-    """The result of a pool's future, without a turn of the event loop where it is there already."""
-    return future.result() if future.done() else await asyncio.wrap_future(future)
-
-
 def _ephemeral_ports() -> tuple[int, int]:
     return parse_port_range(read_sysctl("net/ipv4/ip_local_port_range"))
-
-
-def _has_ipv6() -> bool:
-    return os.path.exists("/proc/sys/net/ipv6")

@@ -29,12 +29,16 @@ PREDEFINED = ("bridge", "host", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class IpamConfig:
-    """A subnet of a network: its addresses, where free ones come from, its gateway, and addresses left out."""
+    """A subnet of a network: its addresses, where free ones come from, its gateway, and addresses left out.
+
+    `configured`: somebody chose it, and not we.
+    """
 
     subnet: Network
     ip_range: Network | None = None
     gateway: IPAddress | None = None
     auxiliary: Mapping[str, str] = field(default_factory=dict)
+    configured: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -42,6 +46,7 @@ class IpamConfig:
             "ipRange": str(self.ip_range or ""),
             "gateway": str(self.gateway or ""),
             "auxiliary": dict(self.auxiliary),
+            "configured": self.configured,
         }
 
     @classmethod
@@ -51,6 +56,7 @@ class IpamConfig:
             ip_range=ipaddress.ip_network(data["ipRange"]) if data["ipRange"] else None,
             gateway=ipaddress.ip_address(data["gateway"]) if data["gateway"] else None,
             auxiliary={str(key): str(value) for key, value in data["auxiliary"].items()},
+            configured=bool(data["configured"]),
         )
 
     def to_api(self) -> dict[str, Any]:
@@ -80,6 +86,12 @@ class NetworkRecord:
     attachable: bool = False
     enable_ipv4: bool = True
     enable_ipv6: bool = False
+
+    @property
+    def created_ns(self) -> int:
+        """Unix time in nanoseconds."""
+        moment = datetime.datetime.strptime(self.created[:26], "%Y-%m-%dT%H:%M:%S.%f").replace(tzinfo=datetime.UTC)
+        return int(moment.timestamp() * 1_000_000) * 1000
 
     @property
     def predefined(self) -> bool:

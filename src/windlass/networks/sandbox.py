@@ -53,6 +53,15 @@ def _bind(source: str, place: int, about: str) -> None:
         os.close(tree)
 
 
+def _set_ipv6(allowed: bool) -> None:
+    """Whether interfaces that come into the thread's namespace from now on have IPv6; those that are there stay."""
+    with contextlib.suppress(FileNotFoundError):  # a host without IPv6
+        write_sysctl("net/ipv6/conf/default/disable_ipv6", "0" if allowed else "1")
+        if allowed:
+            # A neighbour could announce itself as everybody's router.
+            write_sysctl("net/ipv6/conf/default/accept_ra", "0")
+
+
 def write_sysctl(name: str, value: str) -> None:
     """Set `net/ipv4/ip_forward` and the like for the calling thread's network namespace. Raises OSError."""
     with open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
@@ -62,6 +71,11 @@ def write_sysctl(name: str, value: str) -> None:
 def read_sysctl(name: str) -> str:
     with open(f"/proc/sys/{name}", encoding="ascii") as file:
         return file.read().strip()
+
+
+def has_ipv6() -> bool:
+    """Whether this kernel has IPv6 at all."""
+    return os.path.exists("/proc/sys/net/ipv6")
 
 
 class Sandboxes:
@@ -86,12 +100,7 @@ class Sandboxes:
         unshare(CLONE_NEWNET)
         try:
             # Loopback came with the namespace, so it keeps ::1 in any case.
-            with contextlib.suppress(FileNotFoundError):  # a host without IPv6
-                if not ipv6:
-                    write_sysctl("net/ipv6/conf/default/disable_ipv6", "1")
-                else:
-                    # A neighbour could announce itself as everybody's router.
-                    write_sysctl("net/ipv6/conf/default/accept_ra", "0")
+            _set_ipv6(ipv6)
             with contextlib.ExitStack() as undo:
                 netlink = undo.enter_context(NetlinkSocket())
                 netlink.request(link.set_link("lo", up=True))
@@ -121,6 +130,17 @@ class Sandboxes:
                 yield netlink
         finally:
             setns(self._host, CLONE_NEWNET)
+
+    @contextlib.contextmanager
+    def open(self, path: str, *, ipv6: bool) -> Iterator[Sandbox]:
+        """A sandbox that is in use, to get one more interface, with or without IPv6. Raises OSError."""
+        with self.enter(path) as netlink:
+            _set_ipv6(ipv6)
+            namespace = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                yield Sandbox(os.path.basename(path), path, namespace, netlink)
+            finally:
+                os.close(namespace)
 
     def remove(self, path: str) -> None:
         """Take the name away; the kernel frees the namespace and its links when the last process has left.

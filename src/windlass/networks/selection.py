@@ -25,6 +25,22 @@ def _dangling(values: Sequence[str]) -> bool:
     return _BOOLEANS[values[0].lower()]
 
 
+def prunable(
+    records: Iterable[NetworkRecord], filters: Mapping[str, Sequence[str]], until_ns: int | None
+) -> list[NetworkRecord]:
+    """Which of the networks that nobody uses a prune takes. Raises InvalidParameter."""
+    for key in filters:
+        if key not in {"label", "label!"}:
+            raise InvalidParameter(f"invalid filter '{key}'")
+    return [
+        record
+        for record in records
+        if all(has_label(record.labels, value) for value in filters.get("label", ()))
+        and not any(has_label(record.labels, value) for value in filters.get("label!", ()))
+        and (until_ns is None or record.created_ns < until_ns)
+    ]
+
+
 def select(
     records: Iterable[NetworkRecord], filters: Mapping[str, Sequence[str]], used: Collection[str]
 ) -> list[NetworkRecord]:

@@ -174,7 +174,7 @@ class BridgeNetwork:
             try:
                 if not self.config.icc:
                     self._netlink.request(link.set_bridge_port(plug.host_link, isolated=True))
-                self._configure(plug, sandbox)
+                self._configure(plug, sandbox, default_route=request.default_route)
             except OSError:
                 self._netlink.attempt(link.delete_link(plug.host_link))
                 raise
@@ -224,14 +224,14 @@ class BridgeNetwork:
             return name
         raise AssertionError("unreachable")
 
-    def _configure(self, plug: Plug, sandbox: Sandbox) -> None:
+    def _configure(self, plug: Plug, sandbox: Sandbox, *, default_route: bool) -> None:
         index = link.read_link(sandbox.netlink, plug.interface).index
         changes = [link.set_link(index, up=True)]
         for own, gateway in ((plug.ipv4, plug.gateway), (plug.ipv6, plug.gateway6)):
             if own is None:
                 continue
             changes.append(address.new_address(index, own))
-            if gateway is not None:
+            if gateway is not None and default_route:
                 everywhere = route.default_network(own.version)
                 changes.append(route.new_route(everywhere, gateway=gateway, index=index))
         sandbox.netlink.request(*changes)

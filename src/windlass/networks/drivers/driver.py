@@ -20,12 +20,16 @@ from windlass.networks.sandbox import Sandbox
 
 
 class PlugRequest(NamedTuple):
-    """What somebody wants of an interface; None is what the network chooses."""
+    """What somebody wants of an interface; None is what the network chooses.
+
+    `default_route`: the network's gateway becomes the way out.
+    """
 
     ipv4: ipaddress.IPv4Address | None = None
     ipv6: ipaddress.IPv6Address | None = None
     mac: str | None = None
     interface: str = "eth0"
+    default_route: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
