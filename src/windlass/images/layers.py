@@ -9,23 +9,22 @@ Everything runs in one thread, with the interpreter's lock released by the hash,
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable
-from typing import Final
+import secrets
+from collections.abc import Callable, Iterator
 
 from windlass.errors import InvalidParameter
 from windlass.images.archive.compression import decompressed, gzip_compressor
 from windlass.images.archive.unpack import LAYER_ALONE, LAYER_ON_TREE, unpack
-from windlass.images.content import ContentStore, Ingest
+from windlass.images.content import ContentStore
 from windlass.images.records import LayerRecord
-from windlass.images.layering.driver import Driver, Staging
+from windlass.images.snapshots import Driver, layer_name
 from windlass.oci.digest import Digest
 from windlass.oci.image import MEDIA_OCI_LAYER_GZIP, Descriptor, chain_ids
 
 Source = Callable[[], bytes]
-_EMPTY_PARENT: Final = Digest("")
 
 
 class _Tee:
@@ -55,6 +54,10 @@ class LayerStore:
         self._content = content
         self._driver = driver
 
+    def has(self, chain_id: Digest) -> bool:
+        """Whether a layer is here, unpacked."""
+        return self._driver.stat(layer_name(chain_id)) is not None
+
     def receive(
         self,
         source: Source,
@@ -74,21 +77,16 @@ class LayerStore:
         Raises:
             InvalidParameter: size, digest or diff ID are not as expected, or the archive is malformed; nothing is kept.
         """
-        staging = self._driver.begin(chain_id, parent)
-        try:
-            with self._content.begin() as ingest:
-                hasher = hashlib.sha256()
-                arriving = _Tee(source, ingest.write) if keep else source
-                size = self._unpack(_Tee(_plain(arriving), hasher.update), staging)
-                if keep:
-                    ingest.publish(Digest(descriptor["digest"]), descriptor["size"])
+        with self._staging(parent) as staging, self._content.begin() as ingest:
+            hasher = hashlib.sha256()
+            arriving = _Tee(source, ingest.write) if keep else source
+            size = self._unpack(_Tee(_plain(arriving), hasher.update), staging)
             found = Digest(f"sha256:{hasher.hexdigest()}")
+            if keep:
+                ingest.publish(Digest(descriptor["digest"]), descriptor["size"])
             if found != diff_id:
                 raise InvalidParameter(f"layer {descriptor['digest']} has diff ID {found}, its image says {diff_id}")
-            self._driver.publish(staging)
-        except BaseException:
-            self._driver.discard(staging)
-            raise
+            self._driver.commit(layer_name(chain_id), staging)
         return LayerRecord(
             blob=Digest(descriptor["digest"]),
             diff_id=diff_id,
@@ -104,37 +102,42 @@ class LayerStore:
         Raises InvalidParameter where the archive is malformed; nothing is kept.
         """
         chain = chain_ids(below)
-        parent = chain[-1] if chain else None
-        staging = self._driver.begin(Digest("sha256:unknown"), parent)
-        try:
-            with self._content.begin() as ingest:
-                hasher = hashlib.sha256()
-                compressor = gzip_compressor()
-                packed = _Tee(_plain(source), lambda data: ingest.write(compressor.compress(data)))
-                size = self._unpack(_Tee(packed, hasher.update), staging)
-                ingest.write(compressor.flush())
-                return self._publish_made(ingest, hasher.hexdigest(), below, staging, size)
-        except BaseException:
-            self._driver.discard(staging)
-            raise
+        with self._staging(chain[-1] if chain else None) as staging, self._content.begin() as ingest:
+            hasher = hashlib.sha256()
+            compressor = gzip_compressor()
+            packed = _Tee(_plain(source), lambda data: ingest.write(compressor.compress(data)))
+            size = self._unpack(_Tee(packed, hasher.update), staging)
+            ingest.write(compressor.flush())
+            diff_id = Digest(f"sha256:{hasher.hexdigest()}")
+            chain_id = chain_ids([*below, diff_id])[-1]
+            blob = ingest.publish()
+            self._driver.commit(layer_name(chain_id), staging)
+            return LayerRecord(
+                blob=blob,
+                diff_id=diff_id,
+                chain_id=chain_id,
+                media_type=MEDIA_OCI_LAYER_GZIP,
+                blob_size=ingest.size,
+                size=size,
+            )
 
-    def _publish_made(self, ingest: Ingest, diff: str, below: list[Digest], staging: Staging, size: int) -> LayerRecord:
-        diff_id = Digest(f"sha256:{diff}")
-        chain_id = chain_ids([*below, diff_id])[-1]
-        blob = ingest.publish()
-        self._driver.publish(dataclasses.replace(staging, chain_id=chain_id))
-        return LayerRecord(
-            blob=blob,
-            diff_id=diff_id,
-            chain_id=chain_id,
-            media_type=MEDIA_OCI_LAYER_GZIP,
-            blob_size=ingest.size,
-            size=size,
-        )
-
-    def _unpack(self, source: Source, staging: Staging) -> int:
-        root = os.open(staging.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    @contextlib.contextmanager
+    def _staging(self, parent: Digest | None) -> Iterator[str]:
+        """A snapshot to unpack into; what has not become a layer at the end goes."""
+        name = f".layer-{secrets.token_hex(8)}"
+        self._driver.prepare(name, None if parent is None else layer_name(parent))
         try:
+            yield name
+        finally:
+            self._driver.remove(name)
+
+    def _unpack(self, source: Source, staging: str) -> int:
+        root = os.open(self._driver.directory(staging), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if not self._driver.needs_parent:
+                # Whether the parent was there already must not show in the result.
+                os.fchown(root, 0, 0)
+                os.fchmod(root, 0o755)
             return unpack(source, root, LAYER_ON_TREE if self._driver.needs_parent else LAYER_ALONE).size
         finally:
             os.close(root)

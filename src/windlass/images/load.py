@@ -98,7 +98,7 @@ async def load(
                     f"invalid archive: image {one.config} has {len(diff_ids)} diff IDs, but {len(one.layers)} layers"
                 )
             for position, (blob, size) in enumerate(one.layers):
-                new = not images.driver.has(chain_ids(diff_ids)[position])
+                new = not images.layers.has(chain_ids(diff_ids)[position])
                 layers.append(await asyncio.to_thread(_layer, images, blob, size, diff_ids, position))
                 if new and not quiet:
                     detail = {"current": size, "total": size}
@@ -220,7 +220,7 @@ def _layer(images: Images, blob: Digest, size: int, diff_ids: list[Digest], posi
     descriptor = Descriptor(mediaType=_LAYER_TYPES[kind], digest=blob, size=size)
     for record in images.records.now.images.values():
         for known in record.layers:
-            if known.chain_id == chain[-1] and images.driver.has(chain[-1]):
+            if known.chain_id == chain[-1] and images.layers.has(chain[-1]):
                 return LayerRecord(
                     blob=blob,
                     diff_id=diff_ids[position],

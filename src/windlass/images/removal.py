@@ -19,7 +19,8 @@ from windlass.images.catalog import Catalog
 from windlass.images.content import ContentStore
 from windlass.images.image import Image, familiar
 from windlass.images.records import Records, Snapshot
-from windlass.images.layering.driver import Driver
+from windlass.images.roots import is_init_layer
+from windlass.images.snapshots import Driver, layer_name
 from windlass.oci.digest import Digest
 from windlass.oci.reference import Reference
 
@@ -47,14 +48,12 @@ class Removal:
         catalog: Catalog,
         *,
         changed: Callable[[], None],
-        removed: Callable[[Digest], None],
     ) -> None:
         self._content = content
         self._records = records
         self._driver = driver
         self._catalog = catalog
         self._changed = changed
-        self._removed = removed
         self._lock = threading.Lock()
         self._holds = 0
 
@@ -214,13 +213,7 @@ class Removal:
             if self._holds:
                 return []
             now = self._records.now
-            layers = {layer.chain_id for record in now.images.values() for layer in record.layers}
-            for name in self._driver.names():
-                layers.update(self._driver.chain_of(name))
-            gone = [chain_id for chain_id in self._driver.layers() if chain_id not in layers]
-            for chain_id in gone:
-                self._driver.remove(chain_id)
-                self._removed(chain_id)
+            gone = self._sweep_layers({layer.chain_id for record in now.images.values() for layer in record.layers})
             referenced = set()
             for image_id, record in now.images.items():
                 referenced |= {Digest(image_id), Digest(record.manifest["digest"]), Digest(record.target["digest"])}
@@ -228,6 +221,29 @@ class Removal:
             self._content.remove_unreferenced(referenced)
             self._catalog.forget([known for known in list(self._catalog.known()) if known not in now.images])
             return gone
+
+    def _sweep_layers(self, wanted: set[Digest]) -> list[Digest]:
+        """Remove layers that belong to no image and that no root stands on, topmost first."""
+        names = {layer_name(chain_id) for chain_id in wanted}
+        gone: list[Digest] = []
+        while True:
+            infos = list(self._driver.walk())
+            needed = {info.parent for info in infos}
+            # The mount points of an image's containers stay as long as the image does.
+            free = [
+                info.name
+                for info in infos
+                if info.is_layer
+                and info.name not in needed
+                and info.name not in names
+                and not (is_init_layer(info.name) and (info.parent in names or info.parent is None))
+            ]
+            if not free:
+                return gone
+            for name in free:
+                self._driver.remove(name)
+                if not is_init_layer(name):
+                    gone.append(Digest(f"sha256:{name}"))
 
 
 def _without_names(now: Snapshot, image_id: str) -> Snapshot:

@@ -4,130 +4,131 @@ A runtime makes what is missing to mount on (/proc, /dev/pts, /etc/hosts, …). 
 those would be its changes, in `diff` and in every `commit`. So they are made once for each image, in a layer of their
 own between the image and its containers, by the kernel's rules inside the image's tree: no link leads out of it.
 
-    <root>/<hex of the chain ID, or "empty">/fs
+    layers of the image ◀─ <topmost>-init ◀─ container          nothing ◀─ empty-init ◀─ container without an image
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from windlass.images import trees
-from windlass.images.layering.driver import Driver
-from windlass.images.layering.overlay import OverlayDriver
+from windlass.images.snapshots import Change, Driver
 from windlass.kernel.mounts import Mount, detached
 from windlass.kernel.paths import create_file_in_root, mkdir_all_in_root, open_parent_in_root, stat_in_root
-from windlass.oci.digest import Digest
 
 _DIRECTORIES: Final = ("/dev/pts", "/dev/shm", "/proc", "/sys")  # noqa: S108 - inside the image
 _FILES: Final = ("/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 _EXECUTABLE: Final = frozenset({"/.dockerenv"})
 _LINKS: Final = {"/etc/mtab": "/proc/mounts"}
+_SUFFIX: Final = "-init"
 
 
 class Roots:
-    """Prepares roots over a storage driver."""
+    """Prepares the roots of containers over a storage driver. Methods block and may be called from any thread."""
 
-    def __init__(self, driver: Driver, root: Path) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._root = root
-        self._warm: set[str] = set()
+        self._lock = threading.Lock()
 
-    def open(self) -> None:
-        """Forget what a crash left half-made."""
-        self._root.mkdir(exist_ok=True, mode=0o700)
-        for entry in self._root.iterdir():
-            if entry.name.startswith("."):
-                trees.remove(str(entry))
-            else:
-                self._warm.add(entry.name)
+    def create(self, name: str, layer: str | None, options: Mapping[str, str]) -> None:
+        """The writable root `name` on a layer (None: on nothing).
 
-    @staticmethod
-    def _key(chain: Sequence[Digest]) -> str:
-        return chain[-1].partition(":")[2] if chain else "empty"
+        Raises NotFound for an unknown layer, Conflict for a name that is taken, InvalidParameter for the options.
+        """
+        self._driver.check_options(options)
+        init = init_layer(layer)
+        if self._driver.stat(init) is None:
+            with self._lock:
+                if self._driver.stat(init) is None:
+                    self._make_init(init, layer)
+        self._driver.prepare(name, init)
 
-    def is_warm(self, chain: Sequence[Digest]) -> bool:
-        """Whether the mount points of these layers exist."""
-        return self._key(chain) in self._warm or not isinstance(self._driver, OverlayDriver)
-
-    def warm(self, chain: Sequence[Digest]) -> None:
-        """Make the mount points of these layers."""
-        key = self._key(chain)
-        place = self._root / f".{key}.{os.urandom(4).hex()}"
-        (place / "fs").mkdir(parents=True)
-        (place / "work").mkdir()
+    def _make_init(self, init: str, layer: str | None) -> None:
+        temporary = f".init-{secrets.token_hex(8)}"
+        self._driver.prepare(temporary, layer)
         try:
-            assert isinstance(self._driver, OverlayDriver)
-            lower = tuple(str(self._driver.layer_path(chain_id)) for chain_id in reversed(chain))
-            if lower:
-                status = os.stat(lower[0])
-                os.chown(place / "fs", status.st_uid, status.st_gid)
-                os.chmod(place / "fs", status.st_mode & 0o7777)
-                options = (f"upperdir={place / 'fs'}", f"workdir={place / 'work'}")
-                tree = detached(Mount("overlay", "overlay", options, lower))
-            else:
-                tree = os.open(place / "fs", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                make_mount_points(tree)
-            finally:
-                os.close(tree)
-            trees.remove(str(place / "work"))
-            with contextlib.suppress(FileExistsError, OSError):
-                place.rename(self._root / key)
-            self._warm.add(key)
-        finally:
-            trees.remove(str(place))
+            with opened_root(self._driver.mounts(temporary)) as root:
+                make_mount_points(root)
+            self._driver.commit(init, temporary)
+        except BaseException:
+            self._driver.remove(temporary)
+            raise
 
-    def prepare(self, name: str, chain: Sequence[Digest]) -> None:
-        """The writable root `name`. Its mount points must be warm."""
-        base = self._root / self._key(chain) / "fs" if isinstance(self._driver, OverlayDriver) else None
-        self._driver.prepare(name, chain, base)
-        if base is None:
-            for mount in self._driver.mounts(name):
-                tree = os.open(mount.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    make_mount_points(tree)
-                finally:
-                    os.close(tree)
+    def remove(self, name: str) -> None:
+        """Throw a root away; nothing there is no error."""
+        self._driver.remove(name)
 
-    def forget(self, chain_id: Digest) -> None:
-        """The layer is being removed, and its mount points with it."""
-        key = chain_id.partition(":")[2]
-        self._warm.discard(key)
-        trees.remove(str(self._root / key))
+    def names(self) -> list[str]:
+        """All roots of containers."""
+        return [info.name for info in self._driver.walk() if not info.is_layer and not info.name.startswith(".")]
 
-    def usage(self, name: str, size_of_chain: Callable[[Sequence[Digest]], int]) -> tuple[int, int]:
-        """(bytes written, bytes of the whole)."""
-        place = self._driver.changes(name)
-        written = 0
-        if place is not None:
-            with contextlib.suppress(FileNotFoundError):
-                descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    written = trees.usage(descriptor).bytes
-                finally:
-                    os.close(descriptor)
-        return written, written + size_of_chain(self._driver.chain_of(name))
+    def image_layer(self, name: str) -> str | None:
+        """The topmost layer of the image that a root stands on."""
+        init = self._driver.stat(name)
+        layer = self._driver.stat(init.parent) if init is not None and init.parent is not None else None
+        return layer.parent if layer is not None else None
+
+    def changes(self, name: str) -> list[Change]:
+        """What a container has changed."""
+        return self._driver.changes(name)
+
+    def written(self, name: str) -> int:
+        """Bytes that a container has written."""
+        return self._driver.usage(name).bytes
+
+
+def init_layer(layer: str | None) -> str:
+    """The name of the layer with the mount points for containers on `layer`."""
+    return f"{layer or 'empty'}{_SUFFIX}"
+
+
+def is_init_layer(name: str) -> bool:
+    """Whether a layer is one of mount points."""
+    return name.endswith(_SUFFIX)
+
+
+@contextlib.contextmanager
+def opened_root(mounts: list[Mount]) -> Iterator[int]:
+    """A descriptor of the root of mounts, which nobody else sees."""
+    mount = mounts[0]
+    if mount.type == "bind":
+        fd = os.open(mount.source, trees.DIRECTORY)
+    else:
+        fd = detached(mount)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def make_mount_points(root: int) -> None:
-    """Make what is missing in a tree of an image, as dockerd's init layer has it."""
+    """Make what is missing in a tree of an image, as dockerd's init layer has it.
+
+    Where the image has something else in the way (a file where a directory is to be, links in a circle), it stays: the
+    container's start will say so.
+    """
     for path in _DIRECTORIES:
-        with contextlib.suppress(NotADirectoryError):
+        with contextlib.suppress(OSError):
             os.close(mkdir_all_in_root(root, path))
     for path in _FILES:
-        with contextlib.suppress(NotADirectoryError):
+        with contextlib.suppress(OSError):
             os.close(create_file_in_root(root, path, 0o755 if path in _EXECUTABLE else 0o644))
     for path, target in _LINKS.items():
-        with contextlib.suppress(FileExistsError, NotADirectoryError):
-            try:
-                stat_in_root(root, path, follow=False)
-            except FileNotFoundError:
-                directory, name = open_parent_in_root(root, path)
-                try:
-                    os.symlink(target, name, dir_fd=directory)
-                finally:
-                    os.close(directory)
+        with contextlib.suppress(OSError):
+            _make_link(root, path, target)
+
+
+def _make_link(root: int, path: str, target: str) -> None:
+    try:
+        stat_in_root(root, path, follow=False)
+    except FileNotFoundError:
+        directory, name = open_parent_in_root(root, path)
+        try:
+            os.symlink(target, name, dir_fd=directory)
+        finally:
+            os.close(directory)

@@ -18,10 +18,10 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from windlass.errors import InvalidParameter, NotImplementedByEngine
-from windlass.images import summary, writes
+from windlass.images import summary
 from windlass.images.catalog import Catalog
 from windlass.images.changes import apply_changes
 from windlass.images.content import ContentStore, write_atomically
@@ -31,10 +31,8 @@ from windlass.images.pump import consume
 from windlass.images.records import ImageRecord, LayerRecord, Records, Snapshot
 from windlass.images.removal import InUse, Removal
 from windlass.images.roots import Roots
-from windlass.images.layering import DRIVERS
-from windlass.images.layering.driver import Driver
+from windlass.images.snapshots import DRIVERS, PREFERRED, Driver, layer_name
 from windlass.kernel.mounts import Mount
-from windlass.oci.digest import Digest
 from windlass.oci.image import (
     MEDIA_OCI_CONFIG,
     MEDIA_OCI_INDEX,
@@ -47,8 +45,6 @@ from windlass.oci.image import (
 from windlass.oci.platform import Platform, parse_platform
 from windlass.oci.reference import Reference
 
-_PREFERRED: Final = ("overlay2", "fuse-overlayfs", "vfs")
-
 
 class Images:
     """See the module. Made by `open`."""
@@ -60,10 +56,8 @@ class Images:
         self.driver = driver
         self.catalog = Catalog(self.content, self.records)
         self.layers = LayerStore(self.content, driver)
-        self.roots = Roots(driver, root / "mountpoints")
-        self.removal = Removal(
-            self.content, self.records, driver, self.catalog, changed=self._index, removed=self.roots.forget
-        )
+        self.roots = Roots(driver)
+        self.removal = Removal(self.content, self.records, driver, self.catalog, changed=self._index)
         self.host_platform = self.catalog.host_platform
 
     @classmethod
@@ -83,13 +77,13 @@ class Images:
         images = cls(root, _choose(root, {"overlay": "overlay2"}.get(name or "", name)))
         images.content.open()
         images.records.open()
-        images.roots.open()
         # What a crash left between a blob or a layer and the record that was to name it.
         images.removal.collect()
         return images
 
     async def close(self) -> None:
-        """Nothing is open between calls; what is on disk is complete."""
+        """Finish what goes on in the background."""
+        await asyncio.to_thread(self.driver.close)
 
     @property
     def driver_name(self) -> str:
@@ -267,16 +261,8 @@ class Images:
 
     async def create_rootfs(self, name: str, image_id: str | None, *, storage_opt: Mapping[str, str]) -> None:
         """A writable root file system `name` over an image (None: over nothing). Raises NotFound, InvalidParameter."""
-        if storage_opt:
-            raise InvalidParameter(
-                f"--storage-opt is not supported by the {self.driver.name} driver on this file system: "
-                f"{', '.join(sorted(storage_opt))}"
-            )
-        chain = self.catalog.get(image_id).chain if image_id else []
-        if not self.roots.is_warm(chain):
-            await asyncio.to_thread(self.roots.warm, chain)
-        # A few directories: shorter than the way to a thread and back.
-        self.roots.prepare(name, chain)
+        layer = self.catalog.get(image_id).chain_id if image_id else None
+        await asyncio.to_thread(self.roots.create, name, layer and layer_name(layer), storage_opt)
 
     def rootfs_mounts(self, name: str, *, read_only: bool = False) -> builtins.list[Mount]:
         """How the root `name` is mounted. Raises NotFound."""
@@ -284,12 +270,12 @@ class Images:
 
     async def remove_rootfs(self, name: str) -> None:
         """Throw the root `name` away; one that is not there is no error."""
-        await asyncio.to_thread(self.driver.release, name)
+        await asyncio.to_thread(self.roots.remove, name)
 
     async def changes(self, name: str) -> builtins.list[dict[str, Any]]:
         """What the container wrote, as `GET /containers/{id}/changes` lists it."""
-        found = await asyncio.to_thread(writes.changes, self.driver, name)
-        return [{"Path": change.path, "Kind": int(change.kind)} for change in found]
+        found = await asyncio.to_thread(self.roots.changes, name)
+        return [{"Path": "/" + path.decode(errors="replace"), "Kind": int(kind)} for path, kind in found]
 
     async def commit(
         self,
@@ -344,7 +330,7 @@ class Images:
     ) -> Image:
         below = self.catalog.get(base) if base else None
         lower = list(below.record.layers) if below else []
-        pieces = writes.layer_of(self.driver, name)
+        pieces = self.driver.pack(name)
         layer = self.layers.make(lambda: next(pieces, b""), [one.diff_id for one in lower])
         now = _timestamp()
         document: dict[str, Any] = dict(below.config) if below else {"os": "linux"}
@@ -368,9 +354,9 @@ class Images:
     async def reconcile(self, names: Iterable[str]) -> None:
         """Throw away roots of containers that do not exist, and what only they stood on."""
         known = set(names)
-        strange = [name for name in self.driver.names() if name not in known]
+        strange = [name for name in self.roots.names() if name not in known]
         for name in strange:
-            await asyncio.to_thread(self.driver.release, name)
+            await asyncio.to_thread(self.roots.remove, name)
         if strange:
             await asyncio.to_thread(self.removal.collect)
 
@@ -380,25 +366,33 @@ class Images:
 
     async def rootfs_usage(self, name: str) -> tuple[int, int]:
         """(bytes that the container wrote, bytes of the whole root file system)."""
-        return await asyncio.to_thread(self.roots.usage, name, self._size_of_chain)
+        written = await asyncio.to_thread(self.roots.written, name)
+        layer = self.roots.image_layer(name)
+        return written, written + self._size_up_to(layer)
 
-    def _size_of_chain(self, chain: Sequence[Digest]) -> int:
-        sizes = {layer.chain_id: layer.size for record in self.records.now.images.values() for layer in record.layers}
-        return sum(sizes.get(chain_id, 0) for chain_id in chain)
+    def _size_up_to(self, layer: str | None) -> int:
+        """Bytes of a layer and all below it."""
+        if layer is None:
+            return 0
+        for record in self.records.now.images.values():
+            for position, known in enumerate(record.layers):
+                if layer_name(known.chain_id) == layer:
+                    return sum(one.size for one in record.layers[: position + 1])
+        return 0
 
 
 def _choose(root: Path, name: str | None) -> Driver:
     if name:
         if name not in DRIVERS:
             raise InvalidParameter(f"unknown storage driver: {name} (one of {', '.join(sorted(DRIVERS))})")
-        driver = DRIVERS[name](root / name)
+        driver = DRIVERS[name](str(root / name))
         driver.open()
         return driver
     # What was used before is used again: its images are there.
-    before = [known for known in _PREFERRED if known in DRIVERS and (root / known).exists()]
+    before = [known for known in DRIVERS if (root / known).exists()]
     problems: list[str] = []
-    for known in [*before, *(one for one in _PREFERRED if one in DRIVERS and one not in before)]:
-        driver = DRIVERS[known](root / known)
+    for known in [*before, *(one for one in PREFERRED if one not in before)]:
+        driver = DRIVERS[known](str(root / known))
         try:
             driver.open()
         except NotImplementedByEngine as error:

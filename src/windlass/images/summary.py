@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from windlass.errors import InvalidParameter
+from windlass.errors import InvalidParameter, WindlassError
 from windlass.images.catalog import Catalog
 from windlass.images.image import Image, familiar
 from windlass.images.removal import InUse, _created, _flag, _labelled, _moment
-from windlass.images.layering.driver import Driver
+from windlass.images.snapshots import Driver, layer_name
 
 Document = dict[str, Any]
 _EXECUTION: Final[Document] = {
@@ -147,9 +147,12 @@ def _last_comment(image: Image) -> str:
 
 
 def _graph(image: Image, driver: Driver) -> Document | None:
-    if not image.chain:
+    if image.chain_id is None:
         return None
-    mounts = driver.view(image.chain)
+    try:
+        mounts = driver.view(layer_name(image.chain_id))
+    except WindlassError:
+        return None  # it is being removed
     lower = list(mounts[0].lower or (mounts[0].source,))
     data = {"UpperDir": lower[0]}
     if len(lower) > 1:

@@ -45,7 +45,7 @@ class ImageTransferStore:
         return self._images.content.has(digest)
 
     def has_layer(self, chain_id: Digest) -> bool:
-        return self._images.driver.has(chain_id) and self._known(chain_id) is not None
+        return self._images.layers.has(chain_id) and self._known(chain_id) is not None
 
     def _known(self, chain_id: Digest) -> LayerRecord | None:
         """What is known of an unpacked layer: from this pull, or from an image that has it."""

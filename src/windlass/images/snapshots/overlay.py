@@ -1,32 +1,30 @@
-"""The overlay driver: each layer a directory, a container an upper directory over them (overlayfs.rst).
+"""The overlay driver: a layer is a directory of what it adds, a container an upper directory over many of them.
 
-    <root>/
-      layers/<hex of the chain ID>/fs       what the layer adds; whiteouts as overlay has them
-      roots/<name>/fs                       what a container wrote
-      roots/<name>/work                     overlay's own
-      roots/<name>/lower                    the lower directories, topmost first, one a line
-      staging/<random>/fs                   a layer being unpacked
-      trash/<random>                        renamed away, being deleted
+    layers/<name>/fs       what the layer adds; whiteouts and opaque directories as overlay has them
+    roots/<name>/fs        upper directory: what the container wrote
+    roots/<name>/work      overlay's own
 
-A removal is a rename; the deleting that follows may be interrupted and is finished by the next start.
+Kernel document: filesystems/overlayfs.rst. Features that put more than files and marks into an upper directory
+(redirects, metadata-only copies, an index) are off, so that it stays what a layer may be made of.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-from collections.abc import Sequence
-from pathlib import Path
+import stat
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from windlass.errors import NotFound, NotImplementedByEngine
+from windlass.errors import InvalidParameter, NotImplementedByEngine
 from windlass.images import trees
-from windlass.images.snapshots.driver import Staging
+from windlass.images.archive.pack import pack_overlay
+from windlass.images.snapshots import changes
+from windlass.images.snapshots.directories import Directories, opened
+from windlass.images.snapshots.driver import Change, Info
 from windlass.kernel.mounts import Mount, detached, mountinfo
-from windlass.oci.digest import Digest
 
-_LOWER: Final = "lower"
+_OPTIONS: Final = ("index=off", "metacopy=off", "redirect_dir=nofollow")
 
 
 class OverlayDriver:
@@ -35,164 +33,159 @@ class OverlayDriver:
     name = "overlay2"
     needs_parent = False
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._layers = root / "layers"
-        self._roots = root / "roots"
-        self._staging = root / "staging"
-        self._trash = root / "trash"
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._directories = Directories(root)
 
     def open(self) -> None:
-        """Make directories, delete what is in the trash, check that the kernel makes an overlay here."""
-        for directory in (self._layers, self._roots, self._staging, self._trash):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in self._staging.iterdir():
-            left.rename(self._trash / secrets.token_hex(8))
-        for left in self._trash.iterdir():
-            trees.remove(str(left))
-        self._probe()
+        """An overlay on overlay, NFS or FAT is refused by the kernel, and only when it is mounted: try it."""
+        try:
+            self._directories.open()
+            self._probe()
+        except OSError as error:
+            raise NotImplementedByEngine(f"the overlay storage driver does not work at {self.root}: {error}") from error
 
     def _probe(self) -> None:
-        """An overlay on overlay, NFS or FAT is refused by the kernel, and only when it is mounted."""
-        place = self._staging / "probe"
+        place = f"{self.root}/probe"
+        trees.remove(place)
         try:
-            for name in ("lower", "fs", "work"):
-                (place / name).mkdir(parents=True)
-            options = (f"upperdir={place / 'fs'}", f"workdir={place / 'work'}")
-            os.close(detached(Mount("overlay", "overlay", options, (str(place / "lower"),))))
-        except OSError as error:
-            raise NotImplementedByEngine(
-                f"the overlay storage driver does not work at {self._root}: {error}"
-            ) from error
+            for name in ("", "/lower", "/upper", "/work"):
+                os.mkdir(place + name, 0o700)
+            os.setxattr(f"{place}/lower", "trusted.overlay.opaque", b"y")
+            options = (f"upperdir={place}/upper", f"workdir={place}/work", *_OPTIONS)
+            os.close(detached(Mount("overlay", "overlay", options, (f"{place}/lower",))))
         finally:
-            trees.remove(str(place))
+            trees.remove(place)
 
-    # Layers
+    def close(self) -> None:
+        """Finish deleting."""
+        self._directories.close()
 
-    def _layer(self, chain_id: Digest) -> Path:
-        return self._layers / chain_id.partition(":")[2]
-
-    def begin(self, chain_id: Digest, parent: Digest | None) -> Staging:
-        """A directory of its own."""
-        holder = self._staging / secrets.token_hex(8)
-        holder.mkdir(mode=0o700)
-        (holder / "fs").mkdir(mode=0o755)
-        return Staging(chain_id, holder / "fs", holder)
-
-    def publish(self, staging: Staging) -> None:
-        """One rename."""
+    def prepare(self, name: str, parent: str | None) -> None:
+        """Three directories and a link. The root directory itself looks as the parent's does."""
+        place = self._directories.add(name)
         try:
-            staging.holder.rename(self._layer(staging.chain_id))
-        except OSError:
-            if not self.has(staging.chain_id):
-                raise
-            self.discard(staging)
+            upper = f"{place}/fs"
+            os.mkdir(upper)
+            os.mkdir(f"{place}/work", 0o700)
+            mode, uid, gid = self._appearance(parent)
+            os.chmod(upper, mode)
+            if uid or gid:
+                os.chown(upper, uid, gid)
+            self._directories.complete(name, parent)
+        except BaseException:
+            self._directories.abandon(name)
+            raise
 
-    def discard(self, staging: Staging) -> None:
-        """Delete what was unpacked."""
-        self._throw_away(staging.holder)
+    def _appearance(self, parent: str | None) -> tuple[int, int, int]:
+        """Mode and owner of the parent's root directory."""
+        info = None if parent is None else self._directories.get(parent)
+        if info is None:
+            return 0o755, 0, 0
+        status = os.stat(self._files(info))
+        return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
 
-    def has(self, chain_id: Digest) -> bool:
-        """Whether the rename has happened."""
-        return self._layer(chain_id).exists()
+    def directory(self, name: str) -> str:
+        """The layer alone."""
+        return self._files(self._directories.find(name))
 
-    def layers(self) -> list[Digest]:
-        """All of them."""
-        return [Digest(f"sha256:{name}") for name in os.listdir(self._layers)]
+    def _files(self, info: Info) -> str:
+        return f"{self._directories.path(info)}/fs"
 
-    def layer_path(self, chain_id: Digest) -> Path:
-        """The directory of a layer's files."""
-        return self._layer(chain_id) / "fs"
+    def commit(self, layer: str, name: str) -> None:
+        """A layer has no work directory."""
+        trees.remove(f"{self._directories.path(self._directories.find(name))}/work")
+        self._directories.commit(layer, name)
 
-    def remove(self, chain_id: Digest) -> None:
-        """A rename, and the deleting."""
-        self._throw_away(self._layer(chain_id))
-
-    # Writable roots
-
-    def prepare(self, name: str, chain: Sequence[Digest], base: Path | None) -> None:
-        """Three directories and a file; it exists when the file does, which is written last."""
-        root = self._roots / name
-        lower = [str(base)] if base is not None else []
-        lower += [str(self.layer_path(chain_id)) for chain_id in reversed(chain)]
-        try:
-            root.mkdir(mode=0o700)
-        except FileExistsError:
-            # Left by a crash between here and the record of its owner: nobody knows it.
-            self._throw_away(root)
-            root.mkdir(mode=0o700)
-        upper = root / "fs"
-        upper.mkdir(mode=0o755)
-        (root / "work").mkdir(mode=0o700)
-        if lower:
-            # The root directory itself looks as the topmost layer's does.
-            status = os.stat(lower[0])
-            os.chown(upper, status.st_uid, status.st_gid)
-            os.chmod(upper, status.st_mode & 0o7777)
-        (root / _LOWER).write_text("\n".join(lower))
+    def _lower(self, layer: str | None) -> tuple[str, ...]:
+        return tuple(self._files(info) for info in self._directories.chain(layer))
 
     def mounts(self, name: str, *, read_only: bool = False) -> list[Mount]:
         """An overlay; for nothing below, the directory itself."""
-        root = self._roots / name
-        try:
-            lower = tuple((root / _LOWER).read_text().split("\n"))
-        except FileNotFoundError:
-            raise NotFound(f"no such root file system: {name}") from None
-        if lower == ("",):
-            return [Mount("bind", str(root / "fs"), ("rbind", "ro" if read_only else "rw"))]
-        options = (f"upperdir={root / 'fs'}", f"workdir={root / 'work'}", *(("ro",) if read_only else ()))
+        info = self._directories.find(name)
+        place = self._directories.path(info)
+        lower = self._lower(info.parent)
+        if not lower:
+            return [Mount("bind", f"{place}/fs", ("rbind", "ro" if read_only else "rw"))]
+        options = (f"upperdir={place}/fs", f"workdir={place}/work", *_OPTIONS, *(("ro",) if read_only else ()))
         return [Mount("overlay", "overlay", options, lower)]
 
-    def view(self, chain: Sequence[Digest]) -> list[Mount]:
-        """The layers alone. An overlay without an upper directory needs two lower ones."""
-        lower = tuple(str(self.layer_path(chain_id)) for chain_id in reversed(chain))
+    def view(self, layer: str) -> list[Mount]:
+        """An overlay without an upper directory needs two lower ones."""
+        lower = self._lower(layer)
         if len(lower) == 1:
             return [Mount("bind", lower[0], ("rbind", "ro"))]
-        return [Mount("overlay", "overlay", ("ro",), lower)]
+        return [Mount("overlay", "overlay", (*_OPTIONS, "ro"), lower)]
 
-    def release(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """A rename, and the deleting."""
-        self._throw_away(self._roots / name)
+        self._directories.remove(name)
 
-    def names(self) -> list[str]:
-        """All of them."""
-        return os.listdir(self._roots)
+    def stat(self, name: str) -> Info | None:
+        """From memory."""
+        return self._directories.get(name)
+
+    def walk(self) -> Iterator[Info]:
+        """From memory."""
+        return self._directories.walk()
+
+    def usage(self, name: str) -> trees.Usage:
+        """The upper directory."""
+        with opened(self._files(self._directories.find(name))) as fd:
+            return trees.usage(fd)
+
+    def changes(self, name: str) -> list[Change]:
+        """The upper directory against what is below it."""
+        info = self._directories.find(name)
+        with opened(self._files(info)) as upper:
+            if info.parent is None:
+                return changes.of_overlay(upper, -1)
+            with self._opened_view(info.parent) as lower:
+                return changes.of_overlay(upper, lower)
+
+    @contextlib.contextmanager
+    def _opened_view(self, layer: str) -> Iterator[int]:
+        """A descriptor of the root of a layer with all below it."""
+        mount = self.view(layer)[0]
+        if mount.type == "bind":
+            with opened(mount.source) as fd:
+                yield fd
+            return
+        tree = detached(mount)
+        try:
+            with opened(f"/proc/self/fd/{tree}/.") as fd:
+                yield fd
+        finally:
+            os.close(tree)
+
+    def pack(self, name: str) -> Iterator[bytes]:
+        """The upper directory, its marks as whiteouts."""
+        with opened(self.directory(name)) as upper:
+            yield from pack_overlay(upper)
+
+    def check_options(self, options: Mapping[str, str]) -> None:
+        """dockerd knows a size, on xfs with project quotas; the kernel has no quota of an overlay's own."""
+        for key in options:
+            if key.lower() != "size":
+                raise InvalidParameter(f"Unknown option {key}")
+            raise InvalidParameter(
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option, "
+                "which this storage driver does not use"
+            )
 
     def status(self) -> list[tuple[str, str]]:
         """The file system below, and what dockerd's users look for."""
-        point = str(self._root.resolve())
-        best = max(
-            (
-                mount
-                for mount in mountinfo()
-                if point == mount.target or point.startswith(mount.target.rstrip("/") + "/")
-            ),
-            key=lambda mount: len(mount.target),
-        )
         return [
-            ("Backing Filesystem", best.type),
+            ("Backing Filesystem", backing_filesystem(self.root)),
             ("Supports d_type", "true"),
             ("Using metacopy", "false"),
             ("Native Overlay Diff", "true"),
             ("userxattr", "false"),
         ]
 
-    def chain_of(self, name: str) -> list[Digest]:
-        """From the list of lower directories."""
-        layers = str(self._layers) + "/"
-        try:
-            lower = (self._roots / name / _LOWER).read_text().split("\n")
-        except FileNotFoundError:
-            return []
-        found = [line.removeprefix(layers).partition("/")[0] for line in lower if line.startswith(layers)]
-        return [Digest(f"sha256:{name}") for name in reversed(found)]
 
-    def changes(self, name: str) -> Path | None:
-        """The upper directory."""
-        return self._roots / name / "fs"
-
-    def _throw_away(self, path: Path) -> None:
-        gone = self._trash / secrets.token_hex(8)
-        with contextlib.suppress(FileNotFoundError):
-            path.rename(gone)
-            trees.remove(str(gone))
+def backing_filesystem(path: str) -> str:
+    """The type of the file system that a path is on."""
+    point = os.path.realpath(path)
+    above = [m for m in mountinfo() if point == m.target or point.startswith(m.target.rstrip("/") + "/")]
+    return max(above, key=lambda mount: len(mount.target)).type if above else "unknown"
