@@ -45,7 +45,7 @@ def make(client: Any, busybox: str) -> Iterator[Make]:
 
 def run(client: Any, image: str, script: str, **options: Any) -> str:
     """What a shell in a fresh container prints, errors too."""
-    output = client.containers.run(image, ["sh", "-c", f"{script} 2>&1; true"], remove=True, **options)
+    output = client.containers.run(image, ["sh", "-c", f"({script}) 2>&1; true"], remove=True, **options)
     return str(output.decode().strip())
 
 
@@ -116,9 +116,10 @@ def test_more_processes_than_allowed_do_not_start(client: Any, busybox: str) -> 
     assert "can't fork" in output
 
 
-def test_limits_change_while_a_container_runs(make: Make) -> None:
+def test_limits_change_while_a_container_runs(make: Make, engine: PrivateEngine) -> None:
     container = make(mem_limit="64m", memswap_limit="64m", pids_limit=20)
-    container.update(mem_limit="128m", memswap_limit="256m", cpu_quota=30000, cpu_period=100000, pids_limit=30)
+    container.update(mem_limit="128m", memswap_limit="256m", cpu_quota=30000, cpu_period=100000)
+    engine.json("POST", f"/containers/{container.id}/update", {"PidsLimit": 30})  # docker-py cannot say this
     paths = {path.parts[4]: path for path in groups_of(container)} if not V2 else {}
 
     def value(controller: str, v1: str, v2: str) -> str:
@@ -172,27 +173,27 @@ def test_a_kill_is_not_an_oom_kill(make: Make) -> None:
 
 def test_only_the_usual_devices_open(client: Any, busybox: str) -> None:
     script = (
-        "for d in null zero full random urandom tty ptmx; do : < /dev/$d || echo no $d; done;"
+        "for d in null zero full random urandom tty ptmx; do true < /dev/$d || echo no $d; done;"
         "mknod /tmp/kmsg c 1 11 && head -c1 /tmp/kmsg"
     )
-    assert run(client, busybox, script) in {
+    assert run(client, busybox, script, cap_add=["SYSLOG"]) in {
         "head: /tmp/kmsg: Operation not permitted",
         # without a terminal, /dev/tty has no device behind it
-        "sh: can't open /dev/tty: no such device or address\nno tty\nhead: /tmp/kmsg: Operation not permitted",
+        "sh: can't open /dev/tty: No such device or address\nno tty\nhead: /tmp/kmsg: Operation not permitted",
     }
 
 
 def test_a_device_is_there_as_asked(client: Any, busybox: str) -> None:
-    script = "head -c1 /dev/log-of-kernel >/dev/null && echo read; : > /dev/log-of-kernel && echo write"
-    seen = run(client, busybox, script, devices=["/dev/kmsg:/dev/log-of-kernel:r"])
+    script = "head -c1 /dev/log-of-kernel >/dev/null && echo read; true > /dev/log-of-kernel && echo write"
+    seen = run(client, busybox, script, devices=["/dev/kmsg:/dev/log-of-kernel:r"], cap_add=["SYSLOG"])
     assert seen.splitlines()[0] == "read"
-    assert "Operation not permitted" in seen.lower().replace("operation", "Operation")
+    assert "operation not permitted" in seen.lower()
     assert "write" not in seen.splitlines()
 
 
 def test_a_device_rule_allows_what_it_says(client: Any, busybox: str) -> None:
-    script = "mknod /tmp/kmsg c 1 11 && head -c1 /tmp/kmsg >/dev/null && echo read; : > /tmp/kmsg && echo write"
-    seen = run(client, busybox, script, device_cgroup_rules=["c 1:11 rm"]).splitlines()
+    script = "mknod /tmp/kmsg c 1 11 && head -c1 /tmp/kmsg >/dev/null && echo read; true > /tmp/kmsg && echo write"
+    seen = run(client, busybox, script, device_cgroup_rules=["c 1:11 rm"], cap_add=["SYSLOG"]).splitlines()
     assert seen[0] == "read"
     assert "write" not in seen
 
@@ -296,7 +297,6 @@ class TestAppArmor:
 
 
 @pytest.mark.skipif(lsm.apparmor_enabled(), reason="this kernel has AppArmor")
-def test_a_label_that_the_host_does_not_have_is_an_error(client: Any, busybox: str, engine: PrivateEngine) -> None:
-    with pytest.raises(docker.errors.APIError, match="AppArmor"):
+def test_a_label_that_the_host_does_not_have_is_an_error(client: Any, busybox: str) -> None:
+    with pytest.raises(docker.errors.APIError, match=r"(?i)apparmor is not enabled"):
         run(client, busybox, "true", security_opt=["apparmor=custom"])
-    assert engine.json("GET", "/containers/json?all=1") == []

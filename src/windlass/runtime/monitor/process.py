@@ -195,15 +195,20 @@ class Monitor:
             except BlockingIOError:
                 pass
             cgroup = self._open_cgroup()
-            count = cgroup.oom_kill_count() if cgroup is not None else 0
-            if count > self._oom_kills:
-                self._oom_kills = count
-                self._service.publish({"event": "oom"})
+            if cgroup is not None:
+                self._count_oom_kills(cgroup)
             if self._ended is not None:
                 self._loop.forget(descriptor)
 
         os.set_blocking(descriptor, False)
         self._loop.watch(descriptor, READ, check)
+
+    def _count_oom_kills(self, cgroup: Cgroup) -> int:
+        count = cgroup.oom_kill_count()
+        if count > self._oom_kills:
+            self._oom_kills = count
+            self._service.publish({"event": "oom"})
+        return count
 
     # --- the end
 
@@ -214,7 +219,8 @@ class Monitor:
         try:
             cgroup = self._open_cgroup()
             if cgroup is not None:
-                oom_killed = cgroup.oom_kill_count() > 0
+                # The kill and its end may be seen in either order; it is told before the end in any case.
+                oom_killed = self._count_oom_kills(cgroup) > 0
                 if cgroup.pids():  # it shared a PID namespace: nobody else ends its other processes
                     cgroup.kill()
         except OSError as problem:
