@@ -282,7 +282,7 @@ def _server(name: str, words: list[str]) -> int:
     if name == "runtime":
         from windlass.runtime import command
 
-        return command.main(words)
+        return command.program(words)
     from windlass.cli import completion
 
     return completion.main(words)

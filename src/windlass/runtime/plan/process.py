@@ -47,7 +47,8 @@ def process_steps(
     steps: list[plan.Step] = [plan.OutliveParent(), plan.NewSessionKeyring("_ses")]
     steps += _scheduling_steps(process, linux)
     if gate:
-        steps.append(plan.WaitForStart())
+        # `create` is who should say that there is no such program; what the user may not execute is found out below.
+        steps += [plan.EnterDirectory(cwd), plan.FindProgram(args[0], _variable(env, "PATH")), plan.WaitForStart()]
     if (config.get("hooks") or {}).get("startContainer"):
         steps.append(plan.RunHooks("startContainer", by_parent=False))
     if label := process.get("apparmorProfile"):
