@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from windlass.daemon.settings import Settings
+from windlass.daemon.subordinate import read_remap
 from windlass.engine import Engine
+from windlass.errors import NotImplementedByEngine
 from windlass.images import Images
 from windlass.networks import Networks, NetworkSettings, parse_address_pools
 from windlass.runtime.client import Launcher
@@ -58,6 +60,8 @@ async def open_rooms(settings: Settings) -> Rooms:
     """Open them at once; when one fails, those that did open are closed again."""
     data = settings.data_root
     networks = network_settings(settings)
+    if read_remap(settings.userns_remap) is not None:
+        raise NotImplementedByEngine("userns-remap is not available in this engine; use --userns of single containers")
     async with contextlib.AsyncExitStack() as stack:
 
         async def keep(opening: Coroutine[Any, Any, _Room], close: Callable[[_Room], Awaitable[None]]) -> _Room:
@@ -69,7 +73,7 @@ async def open_rooms(settings: Settings) -> Rooms:
             keep(Launcher.start(settings.exec_root), Launcher.close),
             keep(Images.open(data / "images", driver=settings.storage_driver or None), Images.close),
             keep(Networks.open(data / "networks", settings.exec_root, networks), Networks.close),
-            Volumes.open(data / "volumes"),
+            keep(Volumes.open(data / "volumes"), Volumes.close),
         )
         return Rooms(launcher, images, network, volumes, closers=[stack.pop_all().aclose])
     raise AssertionError("unreachable")

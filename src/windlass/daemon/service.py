@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from windlass import __version__
@@ -77,7 +76,7 @@ class Daemon:
             fresh = load_settings(self._arguments)
             changed = {name: getattr(fresh, name) for name in RELOADABLE}
             settings = dataclasses.replace(self.settings, **changed)
-            await _maybe(self._engine.reload(settings))
+            self._engine.reload(settings)
         except (WindlassError, OSError) as error:
             _log.error("Error reloading the configuration: %s", error)
         else:
@@ -122,11 +121,6 @@ class Daemon:
         for listener in listeners:
             await server.listen(listener.sock, tls=listener.tls)
             self.listening.append(listener.address)
-
-
-async def _maybe(result: Awaitable[None] | None) -> None:
-    if inspect.isawaitable(result):
-        await result
 
 
 def _since(begun: float) -> int:
