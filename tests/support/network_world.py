@@ -24,7 +24,7 @@ PATIENCE = 5.0
 
 
 def identity(number: int) -> str:
-    return f"{number:064x}"
+    return f"{number:012x}{number:052x}"
 
 
 @contextlib.asynccontextmanager
