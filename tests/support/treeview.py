@@ -103,6 +103,9 @@ _CONTENTS = st.one_of(
 )
 
 
+_NUMBERS = st.tuples(st.booleans(), st.integers(1, 4095), st.integers(0, 2**20 - 1))
+
+
 def _things() -> st.SearchStrategy[tuple[str, dict[str, int], object, dict[str, bytes]]]:
     links = st.binary(min_size=1, max_size=300).map(lambda raw: raw.replace(b"\0", b"/"))
     return st.one_of(
@@ -110,7 +113,7 @@ def _things() -> st.SearchStrategy[tuple[str, dict[str, int], object, dict[str, 
         st.tuples(st.just("link"), _COMMON, links, st.just({})),
         st.tuples(st.just("hard link"), _COMMON, st.integers(0, 100), st.just({})),
         st.tuples(st.just("fifo"), _COMMON, st.none(), st.just({})),
-        st.tuples(st.just("device"), _COMMON, st.tuples(st.booleans(), st.integers(1, 4095), st.integers(0, 2**20 - 1)), st.just({})),
+        st.tuples(st.just("device"), _COMMON, _NUMBERS, st.just({})),
         st.tuples(st.just("sparse"), _COMMON, st.lists(st.integers(0, 60), max_size=5), st.just({})),
     )  # fmt: skip
 

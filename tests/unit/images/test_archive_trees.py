@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from support import treeview
 
+from support import treeview
 from windlass.images.archive.pack import pack_tree
 from windlass.images.archive.unpack import LAYER_ALONE, Unpacked, Unpacking, unpack
 
@@ -88,7 +88,7 @@ def sample(tmp_path: Path) -> Path:
     os.mknod(root / "null", 0o20666, os.makedev(1, 3))
     os.mknod(root / "loop", 0o60660, os.makedev(7, 200))
     with (root / "sparse").open("wb") as file:
-        for place in range(0, 40):
+        for place in range(40):
             file.seek(place * 200_000)
             file.write(b"island %d" % place)
         file.truncate(10_000_000)

@@ -49,11 +49,11 @@ class BtrfsDriver(WholeTreeDriver):
         directory, _, name = place.rpartition("/")
         with opened(directory) as above:
             if parent is None:
-                fcntl.ioctl(above, _CREATE, _ARGUMENTS.pack(0, name.encode()))
+                _call(above, _CREATE, _ARGUMENTS.pack(0, name.encode()))
                 os.chmod(place, 0o755)  # noqa: S103 - the users of a container may look into its root
                 return
             with opened(parent) as source:
-                fcntl.ioctl(above, _SNAPSHOT, _ARGUMENTS_V2.pack(source, 0, 0, name.encode()))
+                _call(above, _SNAPSHOT, _ARGUMENTS_V2.pack(source, 0, 0, name.encode()))
 
     def destroy(self, place: str) -> None:
         """The subvolume, then the directory that holds it."""
@@ -61,11 +61,15 @@ class BtrfsDriver(WholeTreeDriver):
         trees.remove(place)
 
 
+def _call(fd: int, request: int, arguments: bytes) -> None:
+    fcntl.ioctl(fd, request, bytearray(arguments))  # `bytes` may have 1024 bytes at most here
+
+
 def _destroy_subvolume(place: str) -> None:
     directory, _, name = place.rpartition("/")
     try:
         with opened(directory) as above:
-            fcntl.ioctl(above, _DESTROY, _ARGUMENTS.pack(0, name.encode()))
+            _call(above, _DESTROY, _ARGUMENTS.pack(0, name.encode()))
     except OSError as error:
         if error.errno == errno.ENOENT:
             return
