@@ -8,7 +8,7 @@ from typing import Final
 
 from windlass.kernel.mount_options import MOUNT_ATTR_RDONLY
 from windlass.kernel.mounts import move_mount, new_filesystem, open_tree_clone, set_attributes
-from windlass.kernel.paths import open_in_root
+from windlass.kernel.paths import try_open_in_root
 from windlass.runtime.init.context import Context
 from windlass.runtime.plan import steps as plan
 
@@ -17,9 +17,8 @@ _PATH: Final = os.O_PATH | os.O_CLOEXEC
 
 def make_readonly(step: plan.MakeReadonly, context: Context) -> None:
     """Bind a path onto itself, read-only with all that is mounted below. What is not there needs nothing."""
-    try:
-        place = open_in_root(context.root, step.path, _PATH)
-    except (FileNotFoundError, NotADirectoryError):
+    place = try_open_in_root(context.root, step.path, _PATH)
+    if place < 0:
         return
     try:
         tree = open_tree_clone("", directory=place, recursive=True)
@@ -38,9 +37,8 @@ def mask_path(step: plan.MaskPath, context: Context) -> None:
     Files are covered by the host's null device, whose number was checked when it was opened, and not by what the image
     calls /dev/null (CVE-2025-31133).
     """
-    try:
-        place = open_in_root(context.root, step.path, _PATH)
-    except (FileNotFoundError, NotADirectoryError):
+    place = try_open_in_root(context.root, step.path, _PATH)
+    if place < 0:
         return
     try:
         if stat.S_ISDIR(os.fstat(place).st_mode):
@@ -56,11 +54,15 @@ def mask_path(step: plan.MaskPath, context: Context) -> None:
 
 
 def _empty_directory(context: Context) -> int:
-    """A mount of an empty, read-only directory; all masks of a container are clones of one."""
-    if context.empty < 0:
-        limits = [("nr_blocks", "1"), ("nr_inodes", "1")]
-        context.empty = new_filesystem("tmpfs", "tmpfs", limits, attributes=MOUNT_ATTR_RDONLY)
-    return open_tree_clone("", directory=context.empty)
+    """A mount of an empty, read-only directory; all masks of a container are clones of the first one.
+
+    Before Linux 6.15 a mount can be cloned only once it is attached, so the first is used itself.
+    """
+    if context.empty >= 0:
+        return open_tree_clone("", directory=context.empty)
+    limits = [("nr_blocks", "1"), ("nr_inodes", "1")]
+    context.empty = new_filesystem("tmpfs", "tmpfs", limits, attributes=MOUNT_ATTR_RDONLY)
+    return os.dup(context.empty)
 
 
 def make_root_readonly(step: plan.MakeRootReadonly, context: Context) -> None:
