@@ -15,6 +15,7 @@ A failure undoes what was done, last first. If the builder is killed, the monito
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -158,7 +159,10 @@ class ContainerBuilder:
             send_result(self._channel, facts, self._descriptors)
         except OSError as error:
             raise LaunchFailure("monitor", f"the monitor has gone: {error}", error.errno or 0) from None
-        self._control.sendall(encode({"event": "started", "pid": started.pid, "startedAt": started_at}))
+        # The container is the monitor's now, whether or not a client is still there to be told.
+        self._undo.clear()
+        with contextlib.suppress(OSError):
+            self._control.sendall(encode({"event": "started", "pid": started.pid, "startedAt": started_at}))
 
     def _take_directory(self) -> None:
         directory = records.open_directory(self._path)
