@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.daemon.checks import PidFile, RootLock, check_kernel
+from windlass.daemon.checks import PidFile, RootLock, check_host, check_kernel
 from windlass.daemon.logs import JSONFormatter, LogfmtFormatter
 from windlass.daemon.notify import Notifier
 from windlass.errors import SystemFailure
@@ -108,3 +108,9 @@ def test_old_kernels_are_refused() -> None:
     check_kernel("5.12")
     with pytest.raises(SystemFailure, match=r"kernel 5\.10\.0 is too old"):
         check_kernel("5.10.0")
+
+
+def test_it_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(SystemFailure, match="needs to be started as root"):
+        check_host()
