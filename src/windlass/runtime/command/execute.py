@@ -9,7 +9,7 @@ from typing import Any
 
 from windlass.kernel import process
 from windlass.runtime.command import terminal
-from windlass.runtime.command.lifecycle import write_pid_file
+from windlass.runtime.command.creation import write_pid_file
 from windlass.runtime.command.log import Log
 from windlass.runtime.command.store import CommandError, Store
 from windlass.runtime.container import exec_process

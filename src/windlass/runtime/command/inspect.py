@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pwd
 import re
 import select
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -55,6 +53,8 @@ def processes(store: Store, options: argparse.Namespace) -> int:
         _print(json.dumps(pids))
         return 0
     arguments = [argument for argument in options.options if argument != "--"] or ["-ef"]
+    import subprocess
+
     output = subprocess.run(["ps", *arguments], check=True, capture_output=True, text=True).stdout.splitlines()
     titles = output[0].split()
     if "PID" not in titles:
@@ -167,14 +167,6 @@ def _blkio(blkio: BlkioStats) -> dict[str, Any]:
         "ioServiceBytesRecursive": entries(blkio.service_bytes),
         "ioServicedRecursive": entries(blkio.serviced),
     }
-
-
-def owner_name(uid: int) -> str:
-    """A user's name, or his number where he has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _print_event(container: Container, kind: str, data: dict[str, Any] | None) -> None:

@@ -1,8 +1,6 @@
-"""create, start, run, delete: a container's life (runtime-spec, runtime.md, "Lifecycle").
+"""start and delete: a container's life after its creation (runtime-spec, runtime.md, "Lifecycle").
 
-create   reserve the id, make the cgroup, make the process up to its gate: the read end of start.fifo
 start    write a byte into start.fifo, remove it, run the poststart hooks
-run      both, and (unless detached) wait, delete, and end as the process did
 delete   remove the cgroup and the state, run the poststop hooks
 """
 
@@ -13,35 +11,15 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from windlass.kernel import pidfd, process
-from windlass.kernel.cgroups import CgroupError, container_resources, detect, open_cgroup
-from windlass.runtime import hooks
-from windlass.runtime.command import terminal
-from windlass.runtime.command.inspect import owner_name
+from windlass.kernel import pidfd
+from windlass.kernel.cgroups import CgroupError
 from windlass.runtime.command.log import Log
-from windlass.runtime.command.parser import SPEC_VERSION
-from windlass.runtime.command.store import FIFO, CommandError, Container, Record, Store, now
-from windlass.runtime.container import Process, create_process
-from windlass.runtime.wire import LaunchFailure
+from windlass.runtime.command.store import FIFO, CommandError, Container, Store
 
 _DEATH = 10.0
 _ENDED = 0.1
-
-
-def create(store: Store, options: argparse.Namespace, log: Log) -> int:
-    """`create ID`."""
-    config, bundle = load_bundle(options.bundle)
-    terminal.check_socket(_wants_terminal(config), options.console_socket, detached=True)
-    container, made = _create(store, options, config, bundle, log)
-    os.close(made.pidfd)
-    if made.master is not None:
-        terminal.send_master(options.console_socket, made.master)
-    write_pid_file(options.pid_file, container.record.pid)
-    return 0
 
 
 def start(store: Store, options: argparse.Namespace, log: Log) -> int:
@@ -52,32 +30,9 @@ def start(store: Store, options: argparse.Namespace, log: Log) -> int:
         raise CommandError("cannot start a container that has stopped")
     if status != "created":
         raise CommandError("cannot start an already running container")
-    _open_gate(container)
-    _run_quietly(container, "poststart", "running", log)
+    open_gate(container)
+    run_quietly(container, "poststart", "running", log)
     return 0
-
-
-def run(store: Store, options: argparse.Namespace, log: Log) -> int:
-    """`run ID` -> the exit code of the process, unless detached."""
-    config, bundle = load_bundle(options.bundle)
-    wants_terminal = _wants_terminal(config)
-    terminal.check_socket(wants_terminal, options.console_socket, detached=options.detach)
-    if not options.detach and not options.no_subreaper:
-        process.set_child_subreaper()
-    container, made = _create(store, options, config, bundle, log)
-    write_pid_file(options.pid_file, made.pid)
-    if made.master is not None and options.console_socket:
-        terminal.send_master(options.console_socket, made.master)
-    _open_gate(container)
-    _run_quietly(container, "poststart", "running", log)
-    if options.detach:
-        os.close(made.pidfd)
-        return 0
-    master = -1 if made.master is None or options.console_socket else made.master
-    code = terminal.follow(made.pid, made.pidfd, master)
-    if not options.keep:
-        _destroy(store, container, log)
-    return code
 
 
 def delete(store: Store, options: argparse.Namespace, log: Log) -> int:
@@ -95,96 +50,16 @@ def delete(store: Store, options: argparse.Namespace, log: Log) -> int:
         _kill(container)
     elif status != "stopped" and not _ends_soon(container):
         raise CommandError(f"cannot delete container {options.container} that is not stopped: {status}")
-    _destroy(store, container, log)
+    destroy(store, container, log)
     return 0
 
 
-def load_bundle(path: str) -> tuple[dict[str, Any], Path]:
-    """config.json of a bundle, with an absolute root, and the bundle's path.
+def open_gate(container: Container) -> None:
+    """Let the init go on.
 
     Raises:
-        CommandError: there is none, or it is no configuration.
+        CommandError: it has ended, or somebody else has started it.
     """
-    import json
-
-    bundle = Path(os.path.abspath(path or "."))
-    try:
-        config = json.loads((bundle / "config.json").read_bytes())
-    except FileNotFoundError:
-        raise CommandError("JSON specification file config.json not found") from None
-    except (OSError, ValueError) as error:
-        raise CommandError(f"{bundle}/config.json: {error}") from None
-    if not isinstance(config, dict) or not isinstance(config.get("root"), dict) or not config["root"].get("path"):
-        raise CommandError(f"{bundle}/config.json: root.path is missing")
-    config["root"]["path"] = os.path.normpath(bundle / str(config["root"]["path"]))
-    return config, bundle
-
-
-def _create(
-    store: Store, options: argparse.Namespace, config: dict[str, Any], bundle: Path, log: Log
-) -> tuple[Container, Process]:
-    identifier = options.container
-    linux = config.get("linux") or {}
-    directory = store.reserve(identifier)
-    undo: list[Callable[[], None]] = [lambda: store.remove(identifier)]
-    try:
-        hierarchy = detect()
-        cgroup = open_cgroup(str(linux.get("cgroupsPath") or f"/{identifier}"), hierarchy)
-        cgroup.create()
-        undo += [cgroup.remove, cgroup.kill]
-        cgroup.apply(container_resources(linux.get("resources") or {}))
-        gate = _make_gate(directory)
-        record = Record(
-            id=identifier,
-            pid=0,
-            start_time=0,
-            bundle=str(bundle),
-            rootfs=config["root"]["path"],
-            created=now(),
-            oci_version=str(config.get("ociVersion") or SPEC_VERSION),
-            annotations=config.get("annotations") or {},
-            cgroup=cgroup.path if cgroup.path.startswith("/") else "/" + cgroup.path,
-            owner=owner_name(os.geteuid()),
-        )
-        state = Container(directory, record).state("creating")
-        made = create_process(
-            config,
-            rootfs=None,
-            stdio=None if _wants_terminal(config) else (0, 1, 2),
-            console_size=terminal.console_size(config.get("process") or {}),
-            cgroup=cgroup,
-            hierarchy=hierarchy,
-            gate=gate,
-            state=state,
-            preserve=options.preserve_fds + int(os.environ.get("LISTEN_FDS") or 0),
-            pivot=not options.no_pivot,
-        )
-        os.close(gate)
-        for warning in made.warnings:
-            log.warning(warning)
-        record = record._replace(pid=made.pid, start_time=process.read_stat(made.pid).start_time)
-        return store.save(directory, record, config), made
-    except BaseException:
-        for step in reversed(undo):
-            try:
-                step()
-            except OSError as error:
-                log.warning(f"while undoing the creation: {error}")
-        raise
-
-
-def _wants_terminal(config: dict[str, Any]) -> bool:
-    return bool((config.get("process") or {}).get("terminal"))
-
-
-def _make_gate(directory: Path) -> int:
-    """The FIFO's descriptor, on which the init waits. Open in both directions, it has no end before somebody writes."""
-    path = directory / FIFO
-    os.mkfifo(path, 0o600)
-    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-
-
-def _open_gate(container: Container) -> None:
     path = container.directory / FIFO
     try:
         # Without a reader there is nobody to start: this fails at once instead of waiting.
@@ -234,7 +109,7 @@ def _kill(container: Container) -> None:
             os.close(descriptor)
 
 
-def _destroy(store: Store, container: Container, log: Log) -> None:
+def destroy(store: Store, container: Container, log: Log) -> None:
     """Remove what a stopped container holds; then the poststop hooks."""
     try:
         cgroup = container.cgroup()
@@ -245,26 +120,22 @@ def _destroy(store: Store, container: Container, log: Log) -> None:
         raise CommandError(f"unable to remove the container's cgroup: {error}") from None
     config = container.config()
     store.remove(container.record.id)
-    _run_quietly(container, "poststop", "stopped", log, config=config)
+    run_quietly(container, "poststop", "stopped", log, config=config)
 
 
-def _run_quietly(
+def run_quietly(
     container: Container, kind: str, status: str, log: Log, *, config: dict[str, Any] | None = None
 ) -> None:
     """Hooks whose failure the specification wants to be logged only; the others of their kind still run."""
     config = container.config() if config is None else config
-    for entry in (config.get("hooks") or {}).get(kind) or ():
+    entries = (config.get("hooks") or {}).get(kind) or ()
+    if not entries:
+        return
+    from windlass.runtime import hooks
+    from windlass.runtime.wire import LaunchFailure
+
+    for entry in entries:
         try:
             hooks.run([entry], container.state(status), kind=kind)
         except LaunchFailure as failure:
             log.warning(failure.message)
-
-
-def write_pid_file(path: str, pid: int) -> None:
-    """Write a pid where `--pid-file` says, as a whole."""
-    if not path:
-        return
-    temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, "w", encoding="ascii") as file:
-        file.write(str(pid))
-    os.rename(temporary, path)

@@ -44,16 +44,14 @@ def main(argv: Sequence[str]) -> int:
 
 def _verb(name: str) -> Callable[[Store, argparse.Namespace, Log], int]:
     """The function of a verb; each imports only what it needs."""
-    if name in ("create", "start", "run", "delete"):
+    if name in ("create", "run"):
+        from windlass.runtime.command import creation
+
+        return creation.create if name == "create" else creation.run
+    if name in ("start", "delete"):
         from windlass.runtime.command import lifecycle
 
-        functions: dict[str, Callable[[Store, argparse.Namespace, Log], int]] = {
-            "create": lifecycle.create,
-            "start": lifecycle.start,
-            "run": lifecycle.run,
-            "delete": lifecycle.delete,
-        }
-        return functions[name]
+        return lifecycle.start if name == "start" else lifecycle.delete
     if name == "exec":
         from windlass.runtime.command.execute import execute
 

@@ -175,6 +175,16 @@ class Store:
         return self._root / identifier
 
 
+def owner_name(uid: int) -> str:
+    """A user's name, or his number where he has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def now() -> str:
     """The time as `created` has it."""
     from windlass.logs.frames import format_time
