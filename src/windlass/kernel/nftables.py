@@ -31,7 +31,10 @@ Object = dict[str, Any]
 
 
 def _load() -> ctypes.CDLL:
-    library = ctypes.CDLL(LIBRARY)
+    try:
+        library = ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        raise OSError(errno.ENOENT, f"cannot load the nftables library ({error})", LIBRARY) from None
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_new.argtypes = [ctypes.c_uint32]
     library.nft_ctx_free.argtypes = [ctypes.c_void_p]
@@ -79,20 +82,29 @@ def _error(text: str, about: str) -> OSError:
 
 
 class Nftables:
-    """A connection to nftables in the network namespace of the thread that makes it. Safe for several threads.
+    """A connection to nftables, in the network namespace of the thread that uses it first. Safe for several threads.
 
-    Raises OSError where the library or the kernel's part is missing.
+    Who never uses it does not need the library.
     """
 
     def __init__(self) -> None:
-        self._library = _load()
-        self._context: int | None = self._library.nft_ctx_new(0)
-        if not self._context:
-            raise OSError(errno.ENOMEM, "no nftables context", LIBRARY)
+        self._library: ctypes.CDLL | None = None
+        self._context: int | None = None
+        self._closed = False
         self._lock = threading.Lock()
-        if self._library.nft_ctx_buffer_output(self._context) or self._library.nft_ctx_buffer_error(self._context):
-            self.close()
-            raise OSError(errno.ENOMEM, "no nftables buffers", LIBRARY)
+
+    def _open(self) -> tuple[ctypes.CDLL, int]:
+        """Library and context; called with the lock held. Raises OSError."""
+        if self._library is None or self._context is None:
+            library = _load()
+            context = library.nft_ctx_new(0)
+            if not context:
+                raise OSError(errno.ENOMEM, "no nftables context", LIBRARY)
+            if library.nft_ctx_buffer_output(context) or library.nft_ctx_buffer_error(context):
+                library.nft_ctx_free(context)
+                raise OSError(errno.ENOMEM, "no nftables buffers", LIBRARY)
+            self._library, self._context = library, context
+        return self._library, self._context
 
     def __enter__(self) -> Self:
         return self
@@ -104,9 +116,9 @@ class Nftables:
 
     def close(self) -> None:
         with self._lock:
-            if self._context:
+            if self._library is not None and self._context is not None:
                 self._library.nft_ctx_free(self._context)
-                self._context = None
+            self._context, self._closed = None, True
 
     def run(self, script: str, *, about: str) -> None:
         """Carry out a script as one transaction.
@@ -131,12 +143,13 @@ class Nftables:
 
     def _call(self, text: str, flags: int, about: str) -> str:
         with self._lock:
-            if not self._context:
+            if self._closed:
                 raise OSError(errno.EBADF, "nftables is closed", about)
-            self._library.nft_ctx_output_set_flags(self._context, flags)
-            failed = self._library.nft_run_cmd_from_buffer(self._context, text.encode())
-            output = self._library.nft_ctx_get_output_buffer(self._context) or b""
-            problem = self._library.nft_ctx_get_error_buffer(self._context) or b""
+            library, context = self._open()
+            library.nft_ctx_output_set_flags(context, flags)
+            failed = library.nft_run_cmd_from_buffer(context, text.encode())
+            output = library.nft_ctx_get_output_buffer(context) or b""
+            problem = library.nft_ctx_get_error_buffer(context) or b""
         if failed:
             raise _error(problem.decode(errors="replace"), about)
         return str(output.decode())

@@ -30,6 +30,7 @@ from windlass.networks.settings import Names
 T = TypeVar("T")
 
 _PLAIN_LIMIT = 4
+_SHARE = 8
 
 
 class Prepared(NamedTuple):
@@ -62,6 +63,8 @@ class Connector:
     def set_default(self, network: BridgeNetwork) -> None:
         """The network for which sandboxes are prepared, before the first is taken."""
         self._default = network
+        # What waits prepared has addresses that others may want.
+        self._plugged.limit = min(self._plugged.limit, network.capacity // _SHARE)
 
     # -- before a container starts
 

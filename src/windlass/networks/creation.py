@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from windlass.errors import Conflict, Forbidden, InvalidParameter, NotFound, NotImplementedByEngine
@@ -63,6 +63,13 @@ def _mapping(value: object, what: str) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
         raise InvalidParameter(f"invalid {what}: not an object of strings")
     return dict(value)
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key) or ""
+    if not isinstance(value, str):
+        raise InvalidParameter(f"invalid {key}: {value!r} is no text")
+    return value
 
 
 def _flag(body: Mapping[str, Any], key: str, *, default: bool = False) -> bool:
@@ -120,25 +127,27 @@ def parse_create(body: Mapping[str, Any]) -> CreateRequest:
 
     Raises InvalidParameter, Forbidden (predefined), NotFound (unknown driver), NotImplementedByEngine.
     """
-    name, driver = body.get("Name"), body.get("Driver") or "bridge"
+    name, driver = body.get("Name"), _text(body, "Driver") or "bridge"
     if not isinstance(name, str) or not name.strip():
         raise InvalidParameter("invalid name: name is empty")
     if name in PREDEFINED or name == "default":
         raise Forbidden(f"operation is not permitted on predefined {name} network")
     _check_driver(driver)
-    if _flag(body, "ConfigOnly") or (body.get("ConfigFrom") or {}).get("Network"):
+    source = body.get("ConfigFrom") or {}
+    if not isinstance(source, Mapping):
+        raise InvalidParameter("invalid ConfigFrom: not an object")
+    if _flag(body, "ConfigOnly") or source.get("Network"):
         raise NotImplementedByEngine("configuration-only networks are not supported")
     if _flag(body, "Ingress"):
         raise InvalidParameter("ingress network cannot be created on a node that is no swarm manager")
     if not _flag(body, "EnableIPv4", default=True):
         raise NotImplementedByEngine("networks without IPv4 are not supported")
     ipam = body.get("IPAM") or {}
-    if not isinstance(ipam, Mapping) or not isinstance(ipam.get("Config") or [], Sequence):
+    if not isinstance(ipam, Mapping) or not isinstance(ipam.get("Config") or [], list):
         raise InvalidParameter("invalid network config:\nIPAM is not an object with a list Config")
-    if (ipam.get("Driver") or "default") != "default":
-        raise NotFound(
-            f'could not find plugin {ipam["Driver"]} in v1 plugin registry: plugin "{ipam["Driver"]}" not found'
-        )
+    allocator = _text(ipam, "Driver") or "default"
+    if allocator != "default":
+        raise NotFound(f'could not find plugin {allocator} in v1 plugin registry: plugin "{allocator}" not found')
     subnets = [_parse_subnet(entry) for entry in ipam.get("Config") or ()]
     versions = [each.subnet.version for each in subnets if each.subnet is not None]
     if len(versions) != len(set(versions)):
@@ -160,7 +169,7 @@ def parse_create(body: Mapping[str, Any]) -> CreateRequest:
     )
 
 
-def _check_driver(driver: object) -> None:
+def _check_driver(driver: str) -> None:
     if driver in {"host", "null"}:
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
     if driver in _KNOWN_DRIVERS:

@@ -288,7 +288,7 @@ class Plumbing:
                 if network is None:
                     name = endpoint.network_name
                     raise SystemFailure(f"network {name} of container {attachment.container_id} is gone")
-                network.driver.adopt(endpoint.plug)
+                await self._run(network.driver.adopt, endpoint.plug)
                 adopted.append((network.driver, endpoint.plug))
         except BaseException:
             for driver, plug in adopted:

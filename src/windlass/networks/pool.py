@@ -47,7 +47,7 @@ class WarmPool(Generic[T]):
         """`make` and `dispose` run in the pool's thread; `limit` bounds how many things wait, 0 prepares none."""
         self._refill_delay = refill_delay
         self._make, self._dispose = make, dispose
-        self._name, self._limit, self._quiet_seconds = name, limit, quiet_seconds
+        self._name, self.limit, self._quiet_seconds = name, limit, quiet_seconds
         self._changed = threading.Condition()
         self._ready: deque[T] = deque()
         self._waiting: deque[Future[T]] = deque()
@@ -82,7 +82,7 @@ class WarmPool(Generic[T]):
                 future.set_result(self._ready.popleft())
             else:
                 self._waiting.append(future)
-                self._target = min(self._limit, max(_FIRST_TARGET, self._target * 2))
+                self._target = min(self.limit, max(_FIRST_TARGET, self._target * 2))
             self._changed.notify()
         return future
 

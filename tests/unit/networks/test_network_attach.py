@@ -226,7 +226,7 @@ async def test_a_cancelled_attach_leaves_nothing_and_a_cancelled_detach_ends(tmp
 
 @private_network
 async def test_the_last_address_is_the_last(tmp_path: Path) -> None:
-    async with networks(tmp_path, bip="10.7.0.1/29", warm_sandboxes=0) as own:
+    async with networks(tmp_path, bip="10.7.0.1/29") as own:
         made = [await own.attach(identity(n), network_mode="bridge") for n in range(5)]
         assert [ip_of(each) for each in made] == [f"10.7.0.{n}" for n in range(2, 7)]
         before = link_names()

@@ -11,7 +11,9 @@ import pytest
 
 from support.network_world import ask, crash, identity, ip_of, link_names, networks, path_of, reaches, server
 from support.private_network import OWN, private_network
-from windlass.errors import Conflict, SystemFailure
+from windlass.errors import Conflict, InvalidParameter, SystemFailure
+from windlass.kernel.netlink import link
+from windlass.kernel.netlink.connection import NetlinkSocket
 from windlass.kernel.nftables import Nftables
 from windlass.networks import Networks, NetworkSettings
 
@@ -117,6 +119,35 @@ async def test_networks_keep_their_identity_and_subnet(tmp_path: Path) -> None:
             assert after[0]["IPAM"]["Config"] == [{"Subnet": "172.17.4.0/22", "Gateway": "172.17.4.1"}]
     async with networks(tmp_path) as third:
         assert third.list() == after
+
+
+@private_network
+async def test_a_bridge_that_somebody_removed_is_made_again_with_its_containers(tmp_path: Path) -> None:
+    first = await opened(tmp_path)
+    one = await first.attach(ONE, network_mode="bridge", ports=WEB)
+    await crash(first)
+    with NetlinkSocket() as netlink:
+        netlink.request(link.delete_link(first._names.bridge))
+    async with networks(tmp_path) as second, server(path_of(one), 80):
+        assert not await reaches(OWN, "127.0.0.1", 8080)
+        await second.restore(ONE, one.to_json())
+        await second.reconcile({ONE})
+        assert await ask(OWN, "127.0.0.1", 8080) == "172.17.0.1"
+
+
+@private_network
+async def test_a_daemon_that_fails_to_start_takes_nothing_away(tmp_path: Path) -> None:
+    first = await opened(tmp_path)
+    one = await first.attach(ONE, network_mode="bridge", ports=WEB)
+    await crash(first)
+    async with server(path_of(one), 80):
+        with pytest.raises(InvalidParameter):
+            await opened(tmp_path, bip="nonsense")
+        second = await opened(tmp_path)
+        await second.close()  # before anybody told it what runs
+        assert await ask(OWN, "127.0.0.1", 8080) == "172.17.0.1"
+    async with networks(tmp_path) as third:
+        await third.reconcile(())
 
 
 @private_network

@@ -160,6 +160,11 @@ class BridgeNetwork:
         )
 
     @property
+    def capacity(self) -> int:
+        """How many containers the network has addresses for."""
+        return max(0, self._leases.within.num_addresses - 3)
+
+    @property
     def index(self) -> int:
         """The bridge's link index; 0 before the start."""
         return self._index
@@ -260,7 +265,13 @@ class BridgeNetwork:
             self._netlink.request(link.set_bridge_port(plug.host_link, hairpin=True))
 
     def adopt(self, plug: Plug) -> None:
-        """See Driver.adopt."""
+        """See Driver.adopt. A port that lost its bridge (somebody removed that) gets it back."""
+        try:
+            found = link.read_link(self._netlink, plug.host_link)
+            if found.master != self._index:
+                self._netlink.request(link.set_link(found.index, master=self._index, up=True))
+        except OSError as error:
+            log.warning("%s: a container's interface is lost: %s", self.config.name, error)
         with self._lock:
             if plug.ipv4 is not None:
                 self._leases.reserve(plug.ipv4.ip)
