@@ -174,9 +174,11 @@ def open_tree(path: str, *, directory: int = AT_FDCWD) -> int:
     return call("open_tree", OPEN_TREE, directory, text(path), _OPEN_TREE_CLOEXEC, about=path)
 
 
-def move_mount(mount: int, place: int, *, about: str | None = None) -> None:
-    """Attach a detached mount (or move an attached one) to the file or directory with the descriptor `place`."""
-    call("move_mount", MOVE_MOUNT, mount, _EMPTY, place, _EMPTY, _MOVE_EMPTY_FROM | _MOVE_EMPTY_TO, about=about)
+def move_mount(mount: int, place: int, name: str = "", *, about: str | None = None) -> None:
+    """Attach a detached mount (or move an attached one) to the file or directory with the descriptor `place`, or to
+    what is called `name` in that directory (not followed if it is a link)."""
+    flags = _MOVE_EMPTY_FROM if name else _MOVE_EMPTY_FROM | _MOVE_EMPTY_TO
+    call("move_mount", MOVE_MOUNT, mount, _EMPTY, place, text(name), flags, about=about or name or None)
 
 
 def set_attributes(

@@ -13,13 +13,16 @@ from typing import Final, NamedTuple
 from windlass.kernel import capabilities
 from windlass.kernel.mount_options import MOUNT_ATTR_RDONLY
 from windlass.kernel.mounts import open_tree_clone, set_attributes
-from windlass.kernel.syscalls import CLOSE_RANGE, call, number_of
+from windlass.kernel.syscalls import CLOSE_RANGE, attempt, call, number_of
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _CLOSE_RANGE_CLOEXEC: Final = 4
 _ALL_FDS: Final = 0xFFFFFFFF
 _KEYCTL_JOIN_SESSION_KEYRING: Final = 1
+_SIG_SETMASK: Final = 2
+_SIGNAL_SET: Final = 8
+_LAST_SIGNAL: Final = 64
 _WHO_PROCESS: Final = 1
 _IO_CLASSES: Final = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 _SCHEDULER_FLAGS: Final = {
@@ -66,6 +69,17 @@ def set_parent_death_signal(number: int) -> None:
 def set_dumpable(dumpable: bool) -> None:
     """Whether processes of the same user may look into this one (ptrace, /proc/PID/{exe,fd,mem}). execve sets it."""
     _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, int(dumpable))
+
+
+def reset_signals() -> None:
+    """All signals get their default action, and none is blocked: execve(2) would keep what is ignored or blocked.
+
+    By system calls of our own: asking Python for each of them touches a few hundred pages of a forked process.
+    """
+    number, default = number_of("rt_sigaction"), bytes(32)  # struct sigaction: SIG_DFL, no flags, an empty mask
+    for signum in range(1, _LAST_SIGNAL + 1):
+        attempt(number, signum, default, 0, _SIGNAL_SET)  # SIGKILL and SIGSTOP are refused
+    call("rt_sigprocmask", number_of("rt_sigprocmask"), _SIG_SETMASK, bytes(_SIGNAL_SET), 0, _SIGNAL_SET)
 
 
 def close_on_exec_from(first: int) -> None:
@@ -199,11 +213,11 @@ def is_process(pid: int, start_time: int) -> bool:
     return stat.start_time == start_time and stat.state not in {"Z", "X"}
 
 
-def write_oom_score_adj(value: int, *, proc: str = "/proc/self") -> None:
-    """oom_score_adj of the process whose procfs directory is `proc`. Lowering it needs CAP_SYS_RESOURCE (EACCES)."""
-    fd = os.open(f"{proc}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+def write_oom_score_adj(value: int) -> None:
+    """oom_score_adj of this process, through the procfs at /proc. Lowering it needs CAP_SYS_RESOURCE (EACCES)."""
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, str(value).encode())
+        os.write(fd, b"%d" % value)
     finally:
         os.close(fd)
 

@@ -34,11 +34,12 @@ MOUNT_SETATTR: Final = 442
 
 _NAMES: Final = (
     "mount", "umount2", "pivot_root", "unshare", "setns", "prctl", "personality", "sethostname", "setdomainname",
-    "capset", "capget", "seccomp", "keyctl", "ioprio_set", "sched_setattr", "setfsuid", "setfsgid",
+    "capset", "capget", "seccomp", "keyctl", "ioprio_set", "sched_setattr", "setfsuid", "setfsgid", "rt_sigaction",
+    "rt_sigprocmask",
 )  # fmt: skip
-_GENERIC: Final = (40, 39, 41, 97, 268, 167, 92, 161, 162, 91, 90, 277, 219, 30, 274, 151, 152)
+_GENERIC: Final = (40, 39, 41, 97, 268, 167, 92, 161, 162, 91, 90, 277, 219, 30, 274, 151, 152, 134, 135)
 _NUMBERS: Final = {
-    "x86_64": (165, 166, 155, 272, 308, 157, 135, 170, 171, 126, 125, 317, 250, 251, 314, 122, 123),
+    "x86_64": (165, 166, 155, 272, 308, 157, 135, 170, 171, 126, 125, 317, 250, 251, 314, 122, 123, 13, 14),
     "aarch64": _GENERIC,
     "riscv64": _GENERIC,
     "loongarch64": _GENERIC,
@@ -92,6 +93,12 @@ def call(
     if result == -1:
         raise failure(name, about)
     return result
+
+
+def attempt(number: int, a: Word = 0, b: Word = 0, c: Word = 0, d: Word = 0, e: Word = 0, f: Word = 0) -> int:
+    """As `call`, but a failure is the result -errno: for calls that are expected to fail now and then."""
+    result: int = _syscall(number, a, b, c, d, e, f)
+    return -ctypes.get_errno() if result == -1 else result
 
 
 def call_holding_gil(name: str, number: int, *words: Word) -> int:

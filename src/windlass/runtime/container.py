@@ -31,7 +31,7 @@ from windlass.runtime.init.devices import use_terminal
 from windlass.runtime.init.executor import carry_out, clone_flags, hide, join_namespace, open_namespace, prepare
 from windlass.runtime.listener import hand_over_listener
 from windlass.runtime.plan import steps as step_types
-from windlass.runtime.trees import Trees, open_mapped_root, open_trees
+from windlass.runtime.trees import Trees, add_mapped_trees, open_trees
 from windlass.runtime.wire import LaunchFailure
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def create_process(
         if "user" in kinds or "time" in kinds:
             made = namespaces.clone3()
             if made.pid == 0:
-                _intermediate(steps, kinds, context, parent, rootfs if mapping is not None else None)
+                _intermediate(steps, kinds, context, parent, rootfs, mapping)
         else:
             made = _clone_init(steps, context, parent)
         child.close()
@@ -243,14 +243,15 @@ def _intermediate(
     context: Context,
     parent: socket.socket,
     rootfs: Sequence[Mount] | None,
+    mapping: step_types.IdMapping | None,
 ) -> NoReturn:
     """The child that makes what clone3 cannot, and then the init as its sibling."""
     with _dying(context, parent):
         process.set_parent_death_signal(signal.SIGKILL)
         context.open_proc()
         done = _with_host_rights(steps, kinds, context)
-        if rootfs is not None:
-            _open_root(rootfs, kinds, context)
+        if mapping is not None:
+            _add_mapped_trees(steps, rootfs, mapping, kinds["user"], context)
         if "user" in kinds:
             _enter_user_namespace(steps, kinds, context, done)
         for position, step in enumerate(steps):
@@ -295,9 +296,14 @@ def _with_host_rights(steps: plan.Plan, kinds: Mapping[str, str | None], context
     return done
 
 
-def _open_root(rootfs: Sequence[Mount], kinds: Mapping[str, str | None], context: Context) -> None:
-    """The root as seen through the container's maps; of a new namespace, the parent makes a table of equal ones."""
-    path = kinds.get("user")
+def _add_mapped_trees(
+    steps: plan.Plan,
+    rootfs: Sequence[Mount] | None,
+    mapping: step_types.IdMapping,
+    path: str | None,
+    context: Context,
+) -> None:
+    """Of a user namespace that is still to be made, the parent makes a table of equal maps."""
     if path is not None:
         table = open_namespace(step_types.JoinNamespace("user", path))
     else:
@@ -307,7 +313,7 @@ def _open_root(rootfs: Sequence[Mount], kinds: Mapping[str, str | None], context
             raise LaunchFailure("parent", "the parent has gone")
         table = descriptors[0]
     try:
-        context.trees.root = open_mapped_root(rootfs, table)
+        add_mapped_trees(context.trees, steps, rootfs, mapping, table)
     finally:
         os.close(table)
 
@@ -349,7 +355,6 @@ class _Follower:
         self.pidfd = made.pidfd
         self.master: int | None = None
         self.warnings: list[str] = []
-        self.ready = False
         self.failure: LaunchFailure | None = None
 
     def run(self) -> None:
@@ -370,14 +375,12 @@ class _Follower:
             self._serve(message, descriptors)
         if self.failure is not None:
             raise self.failure
-        if not self.ready:
+        if not self._context.is_ready():
             raise LaunchFailure("init", "the process ended while it was made (out of memory?)")
 
     def _serve(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "error" in message:
             self.failure = LaunchFailure(**message["error"])
-        elif "ready" in message:
-            self.ready = True
         elif "warning" in message:
             self.warnings.append(str(message["warning"]))
         elif "terminal" in message:
@@ -464,6 +467,8 @@ def _follow(
     except BaseException:
         follower.destroy()
         raise
+    finally:
+        context.close()
     return Process(follower.pid, follower.pidfd, follower.master, tuple(follower.warnings))
 
 

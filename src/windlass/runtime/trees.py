@@ -5,14 +5,15 @@ The parent opens them, with the host's rights, paths and mount namespace: so a b
 and the child, which may be nobody on the host, needs only descriptors.
 
 In a user namespace, the root file system is seen through its maps: the layers on disk belong to root, whoever is root
-in the container. An overlay cannot be idmapped itself, its layers can (Linux 5.19); see `open_mapped_root`.
+in the container. An overlay cannot be idmapped itself, its layers can (Linux 5.19).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from windlass.kernel import idmap
@@ -67,7 +68,7 @@ def open_trees(steps: plan.Plan, rootfs: Sequence[Mount] | None, path: str, mapp
 
     Args:
         rootfs: the mounts of the root file system; None for the directory `path` as it is.
-        mapping: the maps of the container's user namespace. Then the root is left to `open_mapped_root`.
+        mapping: the maps of the container's user namespace. Then the rest is left to `add_mapped_trees`.
 
     Raises:
         LaunchFailure: one cannot be opened; all others are closed.
@@ -79,12 +80,52 @@ def open_trees(steps: plan.Plan, rootfs: Sequence[Mount] | None, path: str, mapp
                 trees.root = _open_root(rootfs, path)
             elif isinstance(step, plan.BindMount):
                 trees.binds.append(_open_bind(step))
-            elif isinstance(step, plan.MakeDevices) and step.bind:
-                trees.devices |= _open_devices(step, mapping)
     except BaseException:
         trees.close()
         raise
     return trees
+
+
+def add_mapped_trees(
+    trees: Trees, steps: plan.Plan, rootfs: Sequence[Mount] | None, mapping: plan.IdMapping, user_namespace: int
+) -> None:
+    """What a container in a user namespace needs besides: its device nodes, and the root file system as seen through
+    the maps.
+
+    Called by a process of its own, with the host's rights: it leaves the host's mount namespace, because until Linux
+    6.15 only what is mounted somewhere can be cloned, or be a layer of an overlay.
+
+    Raises:
+        LaunchFailure: they cannot be made (before Linux 5.19, or on a file system without idmapped mounts).
+    """
+    try:
+        with _stage() as stage:
+            for number, step in enumerate(steps):
+                if isinstance(step, plan.MakeDevices) and step.bind:
+                    trees.devices |= _open_devices(step, mapping, stage, f"devices-{number}")
+            if rootfs is not None:
+                trees.root = [_mapped(mount, user_namespace, stage) for mount in rootfs]
+    except OSError as error:
+        raise _failure("rootfs", "error mounting the root file system for a user namespace", error) from None
+
+
+@contextmanager
+def _stage() -> Iterator[int]:
+    """An empty file system mounted where nobody else sees it: its descriptor."""
+    unshare(CLONE_NEWNS)
+    host = os.open("/", _DIRECTORY)
+    try:
+        set_attributes(host, propagation=MS_PRIVATE, recursive=True)
+        stage = new_filesystem("tmpfs", "stage", [("mode", "700")])
+        move_mount(stage, host)
+    finally:
+        os.close(host)
+    try:
+        yield stage
+    finally:
+        # Not to be covered by it: who is, counts as chrooted, and may make no user namespace.
+        umount2(f"/proc/self/fd/{stage}", MNT_DETACH)
+        os.close(stage)
 
 
 def _open_root(rootfs: Sequence[Mount] | None, path: str) -> list[int]:
@@ -124,25 +165,19 @@ def _map(tree: int, mapping: plan.IdMapping, *, recursive: bool, about: str) -> 
         raise _failure("mount", f"cannot map the users of {about}", error) from None
 
 
-def _open_devices(step: plan.MakeDevices, mapping: plan.IdMapping | None) -> dict[tuple[str, str], int]:
+def _open_devices(
+    step: plan.MakeDevices, mapping: plan.IdMapping, stage: int, prefix: str
+) -> dict[tuple[str, str], int]:
     """Nodes in a file system of ours, which the container never sees as a whole."""
     found: dict[tuple[str, str], int] = {}
     before = os.umask(0)
     try:
-        store = new_filesystem("tmpfs", "devices", [("mode", "755")])
-        try:
-            for device in step.devices:
-                os.mknod(device.name, KINDS[device.type] | device.mode, number_of(device), dir_fd=store)
-                uid = _on_host(device.uid, mapping.users if mapping else ())
-                gid = _on_host(device.gid, mapping.groups if mapping else ())
-                os.chown(device.name, uid, gid, dir_fd=store, follow_symlinks=False)
-                found[step.directory, device.name] = open_tree_clone(device.name, directory=store)
-        finally:
-            os.close(store)
-    except OSError as error:
-        for fd in found.values():
-            os.close(fd)
-        raise _failure("device", f"cannot make devices for {step.directory}", error) from None
+        for position, device in enumerate(step.devices):
+            name = f"{prefix}-{position}"
+            os.mknod(name, KINDS[device.type] | device.mode, number_of(device), dir_fd=stage)
+            uid, gid = _on_host(device.uid, mapping.users), _on_host(device.gid, mapping.groups)
+            os.chown(name, uid, gid, dir_fd=stage, follow_symlinks=False)
+            found[step.directory, device.name] = open_tree_clone(name, directory=stage)
     finally:
         os.umask(before)
     return found
@@ -153,34 +188,6 @@ def _on_host(identity: int, lines: Sequence[tuple[int, int, int]]) -> int:
         if inside <= identity < inside + size:
             return outside + identity - inside
     return identity
-
-
-def open_mapped_root(rootfs: Sequence[Mount], user_namespace: int) -> list[int]:
-    """The root file system as seen through the maps of a user namespace.
-
-    Called by a process of its own, with the host's rights: it leaves the host's mount namespace, because until Linux
-    6.15 an overlay takes as layers only what is mounted somewhere.
-
-    Raises:
-        LaunchFailure: it cannot be made (before Linux 5.19, or on a file system without idmapped mounts).
-    """
-    try:
-        unshare(CLONE_NEWNS)
-        host = os.open("/", _DIRECTORY)
-        try:
-            set_attributes(host, propagation=MS_PRIVATE, recursive=True)
-            stage = new_filesystem("tmpfs", "layers", [("mode", "700")])
-            move_mount(stage, host)
-        finally:
-            os.close(host)
-        try:
-            return [_mapped(mount, user_namespace, stage) for mount in rootfs]
-        finally:
-            # Not to be covered by it: who is, counts as chrooted, and may make no user namespace.
-            umount2(f"/proc/self/fd/{stage}", MNT_DETACH)
-            os.close(stage)
-    except OSError as error:
-        raise _failure("rootfs", "error mounting the root file system for a user namespace", error) from None
 
 
 def _mapped(mount: Mount, user_namespace: int, stage: int) -> int:
@@ -215,9 +222,9 @@ def _mapped(mount: Mount, user_namespace: int, stage: int) -> int:
             work = data.get("workdir") or upper
             parent = os.path.commonpath([os.path.dirname(upper), os.path.dirname(work)])
             above = layer(parent)
-            data["upperdir"] = f"{above}/{os.path.relpath(upper, parent)}"
-            data["workdir"] = f"{above}/{os.path.relpath(work, parent)}"
-            owner = os.stat(data["upperdir"])
+            mapped_upper = f"{above}/{os.path.relpath(upper, parent)}"
+            data |= {"upperdir": mapped_upper, "workdir": f"{above}/{os.path.relpath(work, parent)}"}
+            owner = os.stat(mapped_upper)
         else:
             owner = os.stat(lower[0])
         attributes = options.set | options.recursive_set

@@ -10,7 +10,7 @@ be kept by the digest of that.
 from __future__ import annotations
 
 from windlass.kernel.seccomp.compiler import compile_filter
-from windlass.kernel.seccomp.install import flag_bits, install
+from windlass.kernel.seccomp.install import Filter, flag_bits, install
 from windlass.kernel.seccomp.profile import default_profile, load_profile
 
-__all__ = ["compile_filter", "default_profile", "flag_bits", "install", "load_profile"]
+__all__ = ["Filter", "compile_filter", "default_profile", "flag_bits", "install", "load_profile"]

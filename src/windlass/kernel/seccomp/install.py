@@ -29,22 +29,35 @@ def flag_bits(names: Iterable[str]) -> int:
     return bits
 
 
-def install(filter_: bytes, *, flags: int = 0, listener: bool = False) -> int:
-    """Install the filter; needs no_new_privs or CAP_SYS_ADMIN.
+class Filter:
+    """A compiled filter, laid out in memory as the kernel wants it, so that a child need only point to it.
 
     Args:
-        filter_: what `compile_filter` returned.
-        flags: from `flag_bits`.
-        listener: make a descriptor (close-on-exec) on which calls with SCMP_ACT_NOTIFY arrive.
-
-    Returns:
-        That descriptor, else 0.
+        instructions: what `compile_filter` returned.
     """
-    code = ctypes.create_string_buffer(filter_, len(filter_))
-    program = struct.pack("@HxxxxxxQ", len(filter_) // 8, ctypes.addressof(code))
-    if listener:
-        flags |= _FLAG_NEW_LISTENER
-    return call("seccomp", number_of("seccomp"), _SET_MODE_FILTER, flags, program)
+
+    def __init__(self, instructions: bytes) -> None:
+        self._code = ctypes.create_string_buffer(instructions, len(instructions))
+        self._program = struct.pack("@HxxxxxxQ", len(instructions) // 8, ctypes.addressof(self._code))
+
+    def install(self, *, flags: int = 0, listener: bool = False) -> int:
+        """Put it on the calling thread, for ever; needs no_new_privs or CAP_SYS_ADMIN.
+
+        Args:
+            flags: from `flag_bits`.
+            listener: make a descriptor (close-on-exec) on which calls with SCMP_ACT_NOTIFY arrive.
+
+        Returns:
+            That descriptor, else 0.
+        """
+        if listener:
+            flags |= _FLAG_NEW_LISTENER
+        return call("seccomp", number_of("seccomp"), _SET_MODE_FILTER, flags, self._program)
+
+
+def install(instructions: bytes, *, flags: int = 0, listener: bool = False) -> int:
+    """`Filter.install` for a filter that is used once."""
+    return Filter(instructions).install(flags=flags, listener=listener)
 
 
 def is_notification_descriptor(link: str) -> bool:

@@ -7,24 +7,25 @@ channel (SOCK_SEQPACKET, close-on-exec)
                      {"terminal": true} + descriptor the master of the container's terminal
                      {"cgroup": n}                   move me beside process n
                      {"warning": text}               a default that this host cannot grant
-                     {"ready": true}                 the container is complete
                      {"created": true}               standing before the start
                      {"listener": n}                 the next descriptor, n, will be that of seccomp's notifications
                      {"error": {stage, message, errno}}
   parent -> child    one byte: go on
-  end of the channel: the program runs (execve closed it)
+  end of the channel: the program runs (execve closed it), if the container was complete (see `mark_ready`)
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import mmap
 import os
 import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from windlass.kernel.paths import open_beneath
+from windlass.kernel.seccomp import Filter
 from windlass.runtime.wire import LaunchFailure
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Context:
         self.trees = trees
         self.stdio = stdio
         self.console_size = console_size
-        self.seccomp = seccomp
+        self.filter = None if seccomp is None else Filter(seccomp)
         self.cgroup = cgroup
         self.hierarchy = hierarchy
         self.gate = gate
@@ -73,6 +74,8 @@ class Context:
         self.uid = uid
         self.last_capability = last_capability
         self.in_cgroup = False
+        # One byte that parent and child share. A message would wake the parent for nothing.
+        self._ready = mmap.mmap(-1, 1)
         self.born_in_cgroup = False  # in its v2 part, by clone3: entering that by a write waits 2 to 12 ms
         self.entered_directory = False
         self.program = ""
@@ -81,6 +84,18 @@ class Context:
         self.null = -1
         self.devpts = -1
         self.empty = -1  # an empty read-only tmpfs, of which masks are clones
+
+    def mark_ready(self) -> None:
+        """The container is complete: what comes now is the program's own life."""
+        self._ready[0] = 1
+
+    def is_ready(self) -> bool:
+        """For the parent: did the child get that far?"""
+        return self._ready[0] == 1
+
+    def close(self) -> None:
+        """The parent needs it no more."""
+        self._ready.close()
 
     def open_proc(self) -> None:
         """Hold the host's procfs, while it can be found by its name."""

@@ -188,11 +188,11 @@ def _controllers(step: plan.MountCgroups, context: Context, top: int, attributes
             tree = _clone(context.cgroup.paths[mount.controllers[0]], attributes)
         else:
             tree = new_filesystem("cgroup", "cgroup", _v1_options(mount.controllers), attributes=attributes)
-        place = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
         try:
-            attach(tree, place, name)
+            # The directory is one that we have just made in a file system that nobody else has.
+            move_mount(tree, top, name)
         finally:
-            os.close(place)
+            os.close(tree)
         for controller in mount.controllers[1:] if len(mount.controllers) > 1 else ():
             if controller != name and not controller.startswith("name="):
                 os.symlink(name, controller, dir_fd=top)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from windlass.kernel import capabilities, lsm, process, seccomp
+from windlass.kernel import capabilities, lsm, process
 from windlass.runtime.init.context import Context
 from windlass.runtime.plan import steps as plan
 from windlass.runtime.wire import LaunchFailure
@@ -14,7 +14,7 @@ from windlass.runtime.wire import LaunchFailure
 def set_oom_score(step: plan.SetOomScore, context: Context) -> None:
     """oom_score_adj."""
     try:
-        context.write_proc(f"{context.own_directory()}/oom_score_adj", str(step.value))
+        process.write_oom_score_adj(step.value)  # the host's /proc is still at its place
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise LaunchFailure("oom", f"write oom_score_adj {step.value}: {reason}", error.errno or 0) from None
@@ -22,7 +22,7 @@ def set_oom_score(step: plan.SetOomScore, context: Context) -> None:
 
 def outlive_parent(step: plan.OutliveParent, context: Context) -> None:
     """The container is complete; from here on our parent's death is not ours."""
-    context.tell(ready=True)
+    context.mark_ready()
     process.set_parent_death_signal(0)
 
 
@@ -75,15 +75,15 @@ def load_seccomp(step: plan.LoadSeccomp, context: Context) -> None:
     With a listener, the parent takes the descriptor of the notifications out of this process by its number: after the
     filter is in force, not even a write may be possible.
     """
-    if context.seccomp is None:
+    if context.filter is None:
         raise LaunchFailure("seccomp", "the filter has not been compiled", errno.EINVAL)
     if not step.listener:
-        seccomp.install(context.seccomp, flags=step.flags)
+        context.filter.install(flags=step.flags)
         return
     free = os.dup(0)
     os.close(free)
     context.tell(listener=free)
-    seccomp.install(context.seccomp, flags=step.flags, listener=True)
+    context.filter.install(flags=step.flags, listener=True)
     context.await_go()
 
 

@@ -59,18 +59,11 @@ def find_program(name: str, path: str) -> str:
     if "/" in name:
         _check_program(name)
         return name
-    refused = False
-    for directory in path.split(":") if name else ():
-        candidate = f"{directory or '.'}/{name}"
-        try:
-            if stat.S_ISDIR(os.stat(candidate).st_mode):
-                continue
-        except OSError:
-            continue
-        if os.access(candidate, os.X_OK, effective_ids=True):
+    candidates = [f"{directory or '.'}/{name}" for directory in path.split(":")] if name else []
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK, effective_ids=True) and not os.path.isdir(candidate):
             return candidate
-        refused = True
-    if refused:
+    if any(os.path.exists(candidate) and not os.path.isdir(candidate) for candidate in candidates):
         raise LaunchFailure("exec", f'exec: "{name}": permission denied', errno.EACCES)
     raise LaunchFailure("exec", f'exec: "{name}": executable file not found in $PATH', errno.ENOENT)
 
