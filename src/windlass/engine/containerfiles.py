@@ -25,7 +25,7 @@ from windlass.engine.users import resolve
 from windlass.errors import Conflict, InvalidParameter, SystemFailure, WindlassError
 from windlass.images.archive.copy import pack_path, stat_path, unpack_into
 from windlass.images.archive.pack import pack_tree
-from windlass.images.pump import consume
+from windlass.images.archive.streams import fed
 from windlass.kernel.paths import open_in_root
 from windlass.volumes import open_subpath
 
@@ -69,17 +69,17 @@ class ContainerFiles:
             await asyncio.to_thread(_check_writable, container, view, path)
             owner = await asyncio.to_thread(_owner, container, view) if copy_uid_gid else None
 
-            def work(source: Callable[[], bytes]) -> None:
+            def work(chunks: Iterator[bytes]) -> None:
                 unpack_into(
                     view.root,
                     path,
-                    iter(source, b""),
+                    chunks,
                     container=shown,
                     keep_kinds=no_overwrite_dir_non_dir,
                     owner=owner,
                 )
 
-            await consume(body, work)
+            await fed(body, work)
         self._core.container_event(container, "extract-to-dir")
 
     async def export(self, container: Container, *, shown: str) -> AsyncIterator[bytes]:

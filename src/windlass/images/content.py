@@ -6,14 +6,13 @@
       blobs/sha256/<hex>        manifests, configurations, layers; never changed once they are there
       ingest/<random>           a blob on its way; nothing refers to it, and a start removes what it finds
 
-A blob appears by one rename, after its digest and size were verified: who finds it may trust it. A blob that somebody
-reads or has just added is *held* and not removed by a collection.
+A blob appears by one rename, after its digest and size were verified: who finds it may trust it. It is on the disk when
+a record names it (images.durable). A blob that somebody reads is *held* and not removed by a collection.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
@@ -24,7 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from windlass.errors import InvalidParameter, NotFound, SystemFailure
-from windlass.oci.digest import Digest
+from windlass.images.durable import write_atomically
+from windlass.oci.digest import Digest, algorithm_of, digest_of_hash, encoded_of, hasher_for, is_digest
 
 _LAYOUT: Final = b'{"imageLayoutVersion":"1.0.0"}'
 _DOCUMENT_LIMIT: Final = 16 << 20
@@ -53,8 +53,7 @@ class ContentStore:
 
     def path(self, digest: Digest) -> Path:
         """Where a blob is or would be."""
-        algorithm, _, hexadecimal = digest.partition(":")
-        return self._blobs / algorithm / hexadecimal
+        return self._blobs / algorithm_of(digest) / encoded_of(digest)
 
     def has(self, digest: Digest) -> bool:
         """Whether a blob is here."""
@@ -78,15 +77,15 @@ class ContentStore:
             raise SystemFailure(f"content {digest} is larger than {limit} bytes")
         return data
 
-    def begin(self) -> Ingest:
-        """Begin a new blob."""
-        return Ingest(self, self._ingest / secrets.token_hex(8))
+    def begin(self, expected: Digest | None = None, size: int | None = None) -> Ingest:
+        """Begin a new blob, of which the digest and the size in bytes may be known."""
+        return Ingest(self, self._ingest / secrets.token_hex(8), expected, size)
 
     def add(self, data: bytes, expected: Digest | None = None) -> Digest:
         """Keep a small blob. Raises InvalidParameter where it is not what was expected."""
-        with self.begin() as ingest:
+        with self.begin(expected) as ingest:
             ingest.write(data)
-            return ingest.publish(expected)
+            return ingest.publish()
 
     @contextlib.contextmanager
     def hold(self, digests: Iterable[Digest]) -> Iterator[None]:
@@ -103,9 +102,10 @@ class ContentStore:
 
     def all(self) -> Iterator[Digest]:
         """Every blob that is here."""
-        for algorithm in self._blobs.iterdir():
-            for blob in algorithm.iterdir():
-                yield Digest(f"{algorithm.name}:{blob.name}")
+        for algorithm in os.listdir(self._blobs):
+            for name in os.listdir(self._blobs / algorithm):
+                if is_digest(f"{algorithm}:{name}"):
+                    yield Digest(f"{algorithm}:{name}")
 
     def remove_unreferenced(self, referenced: Collection[Digest]) -> int:
         """Sweep: remove every blob that is neither referenced nor held; returns the bytes that came free."""
@@ -122,26 +122,25 @@ class ContentStore:
                     path.unlink()
         return freed
 
-    def verify(self) -> list[str]:
-        """Read every blob again; says which are not what their name says (`fsck`)."""
-        wrong = []
+    def damaged(self) -> Iterator[Digest]:
+        """Read every blob again; gives those that are not what their name says."""
         for digest in sorted(self.all()):
-            algorithm = digest.partition(":")[0]
-            with self.path(digest).open("rb") as file:
-                if f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}" != digest:
-                    wrong.append(f"blob {digest} is damaged")
-        return wrong
+            with contextlib.suppress(FileNotFoundError), self.path(digest).open("rb") as file:
+                hexadecimal = hashlib.file_digest(file, algorithm_of(digest)).hexdigest()
+                if hexadecimal != encoded_of(digest):
+                    yield digest
 
 
 class Ingest:
     """A blob on its way: written, then published under its digest, or gone at the end of the `with` block."""
 
-    def __init__(self, store: ContentStore, path: Path) -> None:
+    def __init__(self, store: ContentStore, path: Path, expected: Digest | None, size: int | None) -> None:
         self._store = store
         self._path = path
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._fd = os.open(path, flags, 0o600)
-        self._hash = hashlib.sha256()
+        self._expected = expected
+        self._expected_size = size
+        self._hash = hashlib.sha256() if expected is None else hasher_for(expected)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self.size = 0
 
     def __enter__(self) -> Ingest:
@@ -151,37 +150,41 @@ class Ingest:
         self.discard()
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append."""
-        self._hash.update(data)
+        """Append. Raises InvalidParameter as soon as there is more than expected; SystemFailure if the disk is full."""
         self.size += len(data)
+        if self._expected_size is not None and self.size > self._expected_size:
+            raise InvalidParameter(f"content {self._expected} has more than the expected {self._expected_size} bytes")
+        self._hash.update(data)
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            raise SystemFailure(f"write {self._path}: {os.strerror(error.errno or 0)}") from error
 
     @property
     def digest(self) -> Digest:
         """The digest of what has been written."""
-        return Digest(f"sha256:{self._hash.hexdigest()}")
+        return digest_of_hash(self._hash)
 
-    def publish(self, expected: Digest | None = None, size: int | None = None) -> Digest:
-        """Make it visible, on disk. Raises InvalidParameter where digest or size are not as expected."""
-        algorithm = (expected or "sha256").partition(":")[0]
-        digest = self.digest if algorithm == "sha256" else self._other(algorithm)
-        if expected is not None and digest != expected:
-            raise InvalidParameter(f"content has digest {digest}, expected {expected}")
-        if size is not None and self.size != size:
-            raise InvalidParameter(f"content {digest} has {self.size} bytes, expected {size}")
-        os.fsync(self._fd)
+    def verify(self) -> None:
+        """Raises InvalidParameter where digest or size are not as expected."""
+        if self._expected is not None and self.digest != self._expected:
+            raise InvalidParameter(f"content has digest {self.digest}, expected {self._expected}")
+        if self._expected_size is not None and self.size != self._expected_size:
+            raise InvalidParameter(
+                f"content {self._expected} has {self.size} bytes, expected are {self._expected_size}"
+            )
+
+    def publish(self) -> Digest:
+        """Verify it and make it visible."""
+        self.verify()
+        digest = self.digest
         target = self._store.path(digest)
         target.parent.mkdir(exist_ok=True, mode=0o700)
         os.rename(self._path, target)
         self._close()
         return digest
-
-    def _other(self, algorithm: str) -> Digest:
-        """Digests other than sha256 are rare: the file is read again."""
-        with self._path.open("rb") as file:
-            return Digest(f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}")
 
     def discard(self) -> None:
         """Forget it, unless it has been published."""
@@ -193,24 +196,3 @@ class Ingest:
     def _close(self) -> None:
         os.close(self._fd)
         self._fd = -1
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file so that a crash leaves the old content or the new one, and sync it to the disk."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise SystemFailure(f"write {path}: no space left on device") from error
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from windlass.images.records import ImageRecord
 from windlass.oci.digest import Digest
 from windlass.oci.image import Descriptor, ImageConfig, image_platform
 from windlass.oci.platform import Platform
+from windlass.oci.reference import parse_reference
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Image:
         id: digest of its configuration, as Docker has it.
         config: the configuration document.
         record: where its parts are.
-        names: the full references that mean it.
+        references: the full names that mean it.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Image:
         return dict(self.config.get("config") or {})
 
 
+@lru_cache(4096)
 def familiar(name: str) -> str:
-    """A full reference as people write it: without the default registry."""
-    return name.removeprefix("docker.io/").removeprefix("library/") if name.startswith("docker.io/") else name
+    """A full reference as people write it: `docker.io/library/debian:12` is `debian:12`."""
+    return parse_reference(name).familiar()

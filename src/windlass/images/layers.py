@@ -1,50 +1,53 @@
 """A layer on its way in: one pass over its bytes, which are hashed, kept and unpacked at the same time.
 
-    a blob from a registry   bytes ─▶ ingest ─▶ decompress ─▶ diff ID ─▶ unpack          (the blob is kept as it came)
-    an archive to import     bytes ─▶ decompress ─▶ diff ID ─┬▶ compress ─▶ ingest       (the blob is made here)
-                                                             └▶ unpack
+    keep the blob as it comes   bytes ─▶ digest, ingest ─▶ decompress ─▶ diff ID ─┃─▶ unpack
+    make the blob               bytes ─▶ decompress ─▶ diff ID ─▶ compress, digest, ingest ─┃─▶ unpack
 
-Everything runs in one thread, with the interpreter's lock released by the hash, the codec and the file system.
+What stands before the bar runs in a thread of its own, some pieces ahead: hashes, codecs and writing release the
+interpreter's lock, so it goes on beside the unpacking, which is mostly the interpreter's and the file system's work.
+
+A layer is *staged* first, since its diff ID is known at the end only, and then *placed* under its chain ID by a rename.
+Whatever is staged and not placed goes with the `with` block.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
 
 from windlass.errors import InvalidParameter
-from windlass.images.archive.compression import decompressed, gzip_compressor
+from windlass.images.archive.compression import decompressed, detect, gzip_compressor, peeked
+from windlass.images.archive.streams import ahead
 from windlass.images.archive.unpack import LAYER_ALONE, LAYER_ON_TREE, unpack
-from windlass.images.content import ContentStore
+from windlass.images.content import ContentStore, Ingest
 from windlass.images.records import LayerRecord
 from windlass.images.snapshots import Driver, layer_name
-from windlass.oci.digest import Digest
-from windlass.oci.image import MEDIA_OCI_LAYER_GZIP, Descriptor, chain_ids
+from windlass.oci.digest import Digest, digest_of_hash, hasher_for
+from windlass.oci.image import (
+    MEDIA_OCI_LAYER,
+    MEDIA_OCI_LAYER_GZIP,
+    MEDIA_OCI_LAYER_ZSTD,
+    Descriptor,
+    chain_ids,
+)
 
-Source = Callable[[], bytes]
-
-
-class _Tee:
-    """A source that shows each piece to a sink on its way."""
-
-    def __init__(self, source: Source, sink: Callable[[bytes], object]) -> None:
-        self._source = source
-        self._sink = sink
-
-    def __call__(self) -> bytes:
-        data = self._source()
-        if data:
-            self._sink(data)
-        return data
+LAYER_TYPES: Final = {"": MEDIA_OCI_LAYER, "gzip": MEDIA_OCI_LAYER_GZIP, "zstd": MEDIA_OCI_LAYER_ZSTD}
+"""Media types of the layers that the specification knows, by their compression."""
 
 
-def _plain(source: Source) -> Source:
-    """The plain bytes of a stream, compressed or not, to its end."""
-    pieces = decompressed(iter(source, b""))
-    return lambda: next(pieces, b"")
+class Staged(NamedTuple):
+    """A layer that is unpacked and has no name yet; its blob is in the store."""
+
+    snapshot: str
+    blob: Descriptor
+    diff_id: Digest
+    size: int
+    """Bytes of its files."""
 
 
 class LayerStore:
@@ -60,7 +63,7 @@ class LayerStore:
 
     def receive(
         self,
-        source: Source,
+        chunks: Iterable[bytes],
         descriptor: Descriptor,
         diff_id: Digest,
         chain_id: Digest,
@@ -71,73 +74,124 @@ class LayerStore:
         """Store a blob that is known by its descriptor, and unpack it.
 
         Args:
-            source: the blob's bytes.
+            chunks: the blob's bytes.
             keep: False where the blob is in the store already and is only unpacked.
 
         Raises:
             InvalidParameter: size, digest or diff ID are not as expected, or the archive is malformed; nothing is kept.
         """
-        with self._staging(parent) as staging, self._content.begin() as ingest:
-            hasher = hashlib.sha256()
-            arriving = _Tee(source, ingest.write) if keep else source
-            size = self._unpack(_Tee(_plain(arriving), hasher.update), staging)
-            found = Digest(f"sha256:{hasher.hexdigest()}")
-            if keep:
-                ingest.publish(Digest(descriptor["digest"]), descriptor["size"])
-            if found != diff_id:
-                raise InvalidParameter(f"layer {descriptor['digest']} has diff ID {found}, its image says {diff_id}")
-            self._driver.commit(layer_name(chain_id), staging)
-        return LayerRecord(
-            blob=Digest(descriptor["digest"]),
-            diff_id=diff_id,
-            chain_id=chain_id,
-            media_type=descriptor["mediaType"],
-            blob_size=descriptor["size"],
-            size=size,
-        )
+        with self.staging(chunks, parent, known=descriptor, keep=keep, diff_id=diff_id) as staged:
+            return self.place(staged, chain_id)
 
-    def make(self, source: Source, below: list[Digest]) -> LayerRecord:
+    def make(self, chunks: Iterable[bytes], below: list[Digest]) -> LayerRecord:
         """Make a layer of an archive, compressed or not, on the layers with the diff IDs `below`.
 
-        Raises InvalidParameter where the archive is malformed; nothing is kept.
+        A blob is kept as it comes if registries know its compression, else compressed here. Raises InvalidParameter
+        where the archive is malformed or has no end; nothing is kept.
         """
-        chain = chain_ids(below)
-        with self._staging(chain[-1] if chain else None) as staging, self._content.begin() as ingest:
-            hasher = hashlib.sha256()
-            compressor = gzip_compressor()
-            packed = _Tee(_plain(source), lambda data: ingest.write(compressor.compress(data)))
-            size = self._unpack(_Tee(packed, hasher.update), staging)
-            ingest.write(compressor.flush())
-            diff_id = Digest(f"sha256:{hasher.hexdigest()}")
-            chain_id = chain_ids([*below, diff_id])[-1]
-            blob = ingest.publish()
-            self._driver.commit(layer_name(chain_id), staging)
-            return LayerRecord(
-                blob=blob,
-                diff_id=diff_id,
-                chain_id=chain_id,
-                media_type=MEDIA_OCI_LAYER_GZIP,
-                blob_size=ingest.size,
-                size=size,
-            )
+        parent = chain_ids(below)[-1] if below else None
+        with self.staging(chunks, parent, pack=True) as staged:
+            return self.place(staged, chain_ids([*below, staged.diff_id])[-1])
+
+    def place(self, staged: Staged, chain_id: Digest) -> LayerRecord:
+        """Give a staged layer its name."""
+        self._driver.commit(layer_name(chain_id), staged.snapshot)
+        return LayerRecord(
+            blob=staged.blob["digest"],
+            diff_id=staged.diff_id,
+            chain_id=chain_id,
+            media_type=staged.blob["mediaType"],
+            blob_size=staged.blob["size"],
+            size=staged.size,
+        )
 
     @contextlib.contextmanager
-    def _staging(self, parent: Digest | None) -> Iterator[str]:
-        """A snapshot to unpack into; what has not become a layer at the end goes."""
-        name = f".layer-{secrets.token_hex(8)}"
-        self._driver.prepare(name, None if parent is None else layer_name(parent))
-        try:
-            yield name
-        finally:
-            self._driver.remove(name)
+    def staging(
+        self,
+        chunks: Iterable[bytes],
+        parent: Digest | None,
+        *,
+        known: Descriptor | None = None,
+        keep: bool = True,
+        diff_id: Digest | None = None,
+        pack: bool = False,
+    ) -> Iterator[Staged]:
+        """Stage a layer on its parent.
 
-    def _unpack(self, source: Source, staging: str) -> int:
-        root = os.open(self._driver.directory(staging), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        Args:
+            known: what the blob must be.
+            keep: whether to put the blob into the store.
+            diff_id: what the digest of the plain archive must be.
+            pack: a blob that is not compressed, or in a way that registries do not know, is compressed here. Such an
+                archive must have its end marker, because no digest says that it is whole.
+        """
+        snapshot = f".layer-{secrets.token_hex(8)}"
+        self._driver.prepare(snapshot, None if parent is None else layer_name(parent))
+        try:
+            yield self._stage(snapshot, chunks, known, keep=keep, diff_id=diff_id, pack=pack)
+        finally:
+            self._driver.remove(snapshot)
+
+    def _stage(
+        self,
+        snapshot: str,
+        chunks: Iterable[bytes],
+        known: Descriptor | None,
+        *,
+        keep: bool,
+        diff_id: Digest | None,
+        pack: bool,
+    ) -> Staged:
+        hasher = hashlib.sha256() if diff_id is None else hasher_for(diff_id)
+        expected, size = (None, None) if known is None else (Digest(known["digest"]), known["size"])
+        start, arriving = peeked(chunks)
+        kind = detect(start)
+        recompress = pack and kind in ("", "xz", "bzip2")
+        with self._content.begin(expected, size) as ingest:
+            if keep and not recompress:
+                arriving = _shown(arriving, ingest.write)
+            plain = _shown(decompressed(arriving, kind), hasher.update)
+            if recompress:
+                kind, plain = "gzip", _packed(plain, ingest)
+            unpacked = self._unpack(plain, snapshot, complete=pack)
+            for _ in arriving:
+                pass  # what stands behind the end of a compressed stream belongs to the blob, too
+            found = digest_of_hash(hasher)
+            if keep:
+                ingest.verify()
+            if diff_id is not None and found != diff_id:
+                raise InvalidParameter(f"invalid diffID for layer {expected}: expected {diff_id!r}, got {found!r}")
+            if keep:
+                blob = ingest.publish()
+                known = known or Descriptor(mediaType=LAYER_TYPES[kind], digest=blob, size=ingest.size)
+        assert known is not None, "a blob that is not kept is known"
+        return Staged(snapshot, known, found, unpacked)
+
+    def _unpack(self, plain: Iterator[bytes], snapshot: str, *, complete: bool) -> int:
+        how = LAYER_ON_TREE if self._driver.needs_parent else LAYER_ALONE
+        root = os.open(self._driver.directory(snapshot), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if not self._driver.needs_parent:
                 # Whether the parent was there already must not show in the result.
                 os.fchown(root, 0, 0)
                 os.fchmod(root, 0o755)
-            return unpack(source, root, LAYER_ON_TREE if self._driver.needs_parent else LAYER_ALONE).size
+            with ahead(plain) as read:
+                return unpack(read, root, dataclasses.replace(how, complete=complete)).size
         finally:
             os.close(root)
+
+
+def _shown(chunks: Iterable[bytes], sink: Callable[[bytes], object]) -> Iterator[bytes]:
+    """The chunks, each given to the sink as it passes."""
+    for chunk in chunks:
+        sink(chunk)
+        yield chunk
+
+
+def _packed(plain: Iterable[bytes], ingest: Ingest) -> Iterator[bytes]:
+    """The pieces, compressed into a blob as they pass."""
+    compressor = gzip_compressor()
+    for piece in plain:
+        ingest.write(compressor.compress(piece))
+        yield piece
+    ingest.write(compressor.flush())

@@ -20,7 +20,7 @@ from typing import Any, Final
 import orjson
 
 from windlass.errors import SystemFailure
-from windlass.images.content import write_atomically
+from windlass.images.durable import write_atomically
 from windlass.oci.digest import Digest
 from windlass.oci.image import Descriptor
 

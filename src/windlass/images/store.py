@@ -14,25 +14,31 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import dataclasses
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from windlass.errors import InvalidParameter, NotImplementedByEngine
 from windlass.images import summary
+from windlass.images.archive.streams import fed, in_thread
 from windlass.images.catalog import Catalog
 from windlass.images.changes import apply_changes
-from windlass.images.content import ContentStore, write_atomically
+from windlass.images.collector import Collector
+from windlass.images.content import ContentStore
+from windlass.images.durable import sync_filesystem, write_atomically
 from windlass.images.image import Image
 from windlass.images.layers import LayerStore
-from windlass.images.pump import consume
 from windlass.images.records import ImageRecord, LayerRecord, Records, Snapshot
 from windlass.images.removal import InUse, Removal
 from windlass.images.roots import Roots
 from windlass.images.snapshots import DRIVERS, PREFERRED, Driver, layer_name
 from windlass.kernel.mounts import Mount
+from windlass.oci.digest import Digest
 from windlass.oci.image import (
     MEDIA_OCI_CONFIG,
     MEDIA_OCI_INDEX,
@@ -44,6 +50,11 @@ from windlass.oci.image import (
 )
 from windlass.oci.platform import Platform, parse_platform
 from windlass.oci.reference import Reference
+
+T = TypeVar("T")
+
+_WORKERS: Final = 16
+_HELPERS: Final = 4
 
 
 class Images:
@@ -57,7 +68,12 @@ class Images:
         self.catalog = Catalog(self.content, self.records)
         self.layers = LayerStore(self.content, driver)
         self.roots = Roots(driver)
-        self.removal = Removal(self.content, self.records, driver, self.catalog, changed=self._index)
+        self.collector = Collector(self.content, self.records, driver, self.catalog)
+        self.removal = Removal(self.records, self.catalog, self.collector)
+        self._made: dict[Digest, LayerRecord] = {}
+        # Threads of our own: pulls and imports, which take long, must not keep starts of containers waiting.
+        self.workers = ThreadPoolExecutor(_WORKERS, "images-work")
+        self.helpers = ThreadPoolExecutor(_HELPERS, "images")
         self.host_platform = self.catalog.host_platform
 
     @classmethod
@@ -78,11 +94,13 @@ class Images:
         images.content.open()
         images.records.open()
         # What a crash left between a blob or a layer and the record that was to name it.
-        images.removal.collect()
+        images.collector.collect()
         return images
 
     async def close(self) -> None:
         """Finish what goes on in the background."""
+        self.workers.shutdown()
+        self.helpers.shutdown()
         await asyncio.to_thread(self.driver.close)
 
     @property
@@ -122,8 +140,8 @@ class Images:
         """
         execution = apply_changes({}, changes)
         target = parse_platform(platform) if isinstance(platform, str) and platform else platform or self.host_platform
-        with self.removal.holding():
-            layer = await consume(source, lambda read: self.layers.make(read, []))
+        async with self.hold():
+            layer = await fed(source, lambda chunks: self.layers.make(chunks, []), self.workers)
             now = _timestamp()
             config: dict[str, Any] = {
                 "created": now,
@@ -134,7 +152,7 @@ class Images:
                 "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
                 "history": [{"created": now, "comment": message or "Imported from -"}],
             }
-            return await asyncio.to_thread(self.add, config, [layer], reference=reference)
+            return await self.helped(lambda: self.add(config, [layer], reference=reference))
 
     def add(
         self,
@@ -147,41 +165,63 @@ class Images:
         """Make an image of layers that are here and a configuration; blocking. The caller holds the collection off."""
         config_data = encode_document(config)
         config_digest = self.content.add(config_data)
+        config_descriptor = Descriptor(mediaType=MEDIA_OCI_CONFIG, digest=config_digest, size=len(config_data))
+        descriptor = self.add_manifest(config_descriptor, layers)
+        record = ImageRecord(manifest=descriptor, target=descriptor, layers=tuple(layers), parent=parent)
+        return self.record(config_digest, record, [reference] if reference else [])
+
+    def add_manifest(self, config: Descriptor, layers: Sequence[LayerRecord]) -> Descriptor:
+        """Make a manifest for a configuration and layers that are here; blocking."""
         manifest: Manifest = {
             "schemaVersion": 2,
             "mediaType": MEDIA_OCI_MANIFEST,
-            "config": Descriptor(mediaType=MEDIA_OCI_CONFIG, digest=config_digest, size=len(config_data)),
+            "config": config,
             "layers": [
                 Descriptor(mediaType=layer.media_type, digest=layer.blob, size=layer.blob_size) for layer in layers
             ],
         }
         data = encode_document(manifest)
-        descriptor = Descriptor(mediaType=MEDIA_OCI_MANIFEST, digest=self.content.add(data), size=len(data))
-        record = ImageRecord(manifest=descriptor, target=descriptor, layers=tuple(layers), parent=parent)
-        return self.record(config_digest, record, [reference] if reference else [])
+        return Descriptor(mediaType=MEDIA_OCI_MANIFEST, digest=self.content.add(data), size=len(data))
 
     def record(self, image_id: str, record: ImageRecord, references: Iterable[Reference]) -> Image:
         """Write an image and names for it down; blocking."""
-        names = [str(reference) for reference in references]
+        self.record_all([(image_id, record, references)])
+        return self.catalog.get(image_id)
+
+    def record_all(self, found: Iterable[tuple[str, ImageRecord, Iterable[Reference]]]) -> None:
+        """Write images and names for them down, all at once; blocking."""
+        listed = [(image_id, record, [str(name) for name in names]) for image_id, record, names in found]
 
         def change(now: Snapshot) -> Snapshot:
-            kept = now.images.get(image_id)
-            tagged = time.time_ns() if names else kept.tagged if kept else 0
-            merged = ImageRecord(
-                manifest=record.manifest,
-                target=record.target,
-                layers=record.layers,
-                parent=record.parent or (kept.parent if kept else ""),
-                tagged=tagged,
-            )
-            now = now.with_image(image_id, merged)
-            for name in names:
-                now = now.with_name(name, image_id)
+            for image_id, record, names in listed:
+                before = now.images.get(image_id)
+                if before is not None:
+                    record = dataclasses.replace(record, parent=record.parent or before.parent, tagged=before.tagged)
+                if names:
+                    record = dataclasses.replace(record, tagged=time.time_ns())
+                now = now.with_image(image_id, record)
+                for name in names:
+                    now = now.with_name(name, image_id)
             return now
 
+        # What the record names is on the disk before the record is.
+        sync_filesystem(self.root)
         self.records.update(change)
         self._index()
-        return self.catalog.get(image_id)
+
+    def known_layer(self, chain_id: Digest) -> LayerRecord | None:
+        """What is known of a layer that is here, unpacked: from an image that has it, or from whoever just made it."""
+        if not self.layers.has(chain_id):
+            return None
+        for record in self.records.now.images.values():
+            for layer in record.layers:
+                if layer.chain_id == chain_id:
+                    return layer
+        return self._made.get(chain_id)
+
+    def remember_layer(self, layer: LayerRecord) -> None:
+        """A layer has been made that no image has yet."""
+        self._made[layer.chain_id] = layer
 
     def _index(self) -> None:
         """index.json, so that other programs find our images in the layout."""
@@ -193,13 +233,13 @@ class Images:
                     {**now.images[image_id].manifest, "annotations": {"org.opencontainers.image.ref.name": name}}
                 )
         document = {"schemaVersion": 2, "mediaType": MEDIA_OCI_INDEX, "manifests": entries}
-        write_atomically(self.root / "index.json", encode_document(document))
+        write_atomically(self.root / "index.json", encode_document(document), durable=False)
 
     async def tag(self, image: Image, reference: Reference) -> None:
         """Give an image a name, taking it from another one that had it."""
         if reference.digest is not None:
             raise InvalidParameter("refusing to create a tag with a digest reference")
-        await asyncio.to_thread(self.record, image.id, image.record, [reference.with_default_tag()])
+        await self.helped(lambda: self.record(image.id, image.record, [reference.with_default_tag()]))
 
     # Removing
 
@@ -210,20 +250,32 @@ class Images:
 
         Raises NotFound, Conflict (in dockerd's words).
         """
-        return await asyncio.to_thread(self.removal.remove, text, force=force, noprune=noprune, in_use=in_use)
+        done = await self.helped(lambda: self.removal.remove(text, force=force, noprune=noprune, in_use=in_use))
+        await self.helped(self._index)
+        return done
 
     async def prune(
         self, filters: Mapping[str, Sequence[str]], in_use: Mapping[str, Sequence[InUse]]
     ) -> dict[str, Any]:
         """Remove images that nothing uses: untagged ones, all with `dangling=false`."""
-        return await asyncio.to_thread(self.removal.prune, filters, in_use)
+        answer = await self.helped(lambda: self.removal.prune(filters, in_use))
+        await self.helped(self._index)
+        return answer
 
     @contextlib.asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
         """Nothing is collected while somebody is within; what then belongs to no image is."""
-        with self.removal.holding():
+        await self.helped(self.collector.hold)
+        try:
             yield
-        await asyncio.to_thread(self.removal.collect)
+        finally:
+            if self.collector.release():
+                self._made.clear()
+            await self.helped(self.collector.collect)
+
+    async def helped(self, work: Callable[[], T]) -> T:
+        """Run something short that may wait for the disk."""
+        return await in_thread(work, self.helpers)
 
     # Describing
 
@@ -262,7 +314,7 @@ class Images:
     async def create_rootfs(self, name: str, image_id: str | None, *, storage_opt: Mapping[str, str]) -> None:
         """A writable root file system `name` over an image (None: over nothing). Raises NotFound, InvalidParameter."""
         layer = self.catalog.get(image_id).chain_id if image_id else None
-        await asyncio.to_thread(self.roots.create, name, layer and layer_name(layer), storage_opt)
+        await self.helped(lambda: self.roots.create(name, layer and layer_name(layer), storage_opt))
 
     def rootfs_mounts(self, name: str, *, read_only: bool = False) -> builtins.list[Mount]:
         """How the root `name` is mounted. Raises NotFound."""
@@ -270,11 +322,11 @@ class Images:
 
     async def remove_rootfs(self, name: str) -> None:
         """Throw the root `name` away; one that is not there is no error."""
-        await asyncio.to_thread(self.roots.remove, name)
+        await self.helped(partial(self.roots.remove, name))
 
     async def changes(self, name: str) -> builtins.list[dict[str, Any]]:
         """What the container wrote, as `GET /containers/{id}/changes` lists it."""
-        found = await asyncio.to_thread(self.roots.changes, name)
+        found = await in_thread(lambda: self.roots.changes(name), self.workers)
         return [{"Path": "/" + path.decode(errors="replace"), "Kind": int(kind)} for path, kind in found]
 
     async def commit(
@@ -299,9 +351,10 @@ class Images:
             InvalidParameter: a change is wrong.
         """
         execution = apply_changes(dict(config), changes)
-        with self.removal.holding():
-            return await asyncio.to_thread(
-                self._commit, name, base, execution, container_config or {}, reference, author, comment
+        async with self.hold():
+            return await in_thread(
+                lambda: self._commit(name, base, execution, container_config or {}, reference, author, comment),
+                self.workers,
             )
 
     def load(
@@ -331,7 +384,7 @@ class Images:
         below = self.catalog.get(base) if base else None
         lower = list(below.record.layers) if below else []
         pieces = self.driver.pack(name)
-        layer = self.layers.make(lambda: next(pieces, b""), [one.diff_id for one in lower])
+        layer = self.layers.make(pieces, [one.diff_id for one in lower])
         now = _timestamp()
         document: dict[str, Any] = dict(below.config) if below else {"os": "linux"}
         platform = below.platform if below else self.host_platform
@@ -356,9 +409,9 @@ class Images:
         known = set(names)
         strange = [name for name in self.roots.names() if name not in known]
         for name in strange:
-            await asyncio.to_thread(self.roots.remove, name)
+            await self.helped(partial(self.roots.remove, name))
         if strange:
-            await asyncio.to_thread(self.removal.collect)
+            await self.helped(self.collector.collect)
 
     def driver_status(self) -> builtins.list[tuple[str, str]]:
         """What `info` says of the storage driver."""
@@ -366,7 +419,7 @@ class Images:
 
     async def rootfs_usage(self, name: str) -> tuple[int, int]:
         """(bytes that the container wrote, bytes of the whole root file system)."""
-        written = await asyncio.to_thread(self.roots.written, name)
+        written = await in_thread(lambda: self.roots.written(name), self.workers)
         layer = self.roots.image_layer(name)
         return written, written + self._size_up_to(layer)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from windlass.errors import InvalidParameter, WindlassError
+from windlass.errors import WindlassError
 from windlass.images.catalog import Catalog
+from windlass.images.filters import Filters, created_ns, is_labelled, matches_name, parse_flag, parse_time, parse_until
 from windlass.images.image import Image, familiar
-from windlass.images.removal import InUse, _created, _flag, _labelled, _moment
+from windlass.images.removal import InUse
 from windlass.images.snapshots import Driver, layer_name
 
 Document = dict[str, Any]
@@ -38,7 +39,7 @@ _EXECUTION: Final[Document] = {
 
 def unix_time(image: Image) -> int:
     """When it was created, whole seconds since the epoch; 0 where it does not say."""
-    return int(_created(image))
+    return created_ns(image) // 10**9
 
 
 def summaries(
@@ -70,48 +71,35 @@ def summaries(
     return found
 
 
-def select(catalog: Catalog, filters: Mapping[str, Sequence[str]], *, all: bool) -> list[Image]:
-    """The images that the filters of `GET /images/json` let through. Raises InvalidParameter, NotFound."""
-    images = catalog.all()
-    parents = {image.parent for image in images}
-    if "dangling" in filters:
-        wanted = {_flag(value) for value in filters["dangling"]}
-        if len(wanted) != 1:
-            raise InvalidParameter("invalid filter 'dangling'")
-        images = [i for i in images if (not i.references and i.id not in parents) == next(iter(wanted))]
-    elif not all:
-        images = [image for image in images if image.references or image.id not in parents]
-    for value in filters.get("before", ()):
-        limit = _created(catalog.resolve(value))
-        images = [image for image in images if _created(image) < limit]
-    for value in filters.get("since", ()):
-        limit = _created(catalog.resolve(value))
-        images = [image for image in images if _created(image) > limit]
-    for value in filters.get("until", ()):
-        limit = _moment(value)
-        images = [image for image in images if _created(image) < limit]
-    images = [image for image in images if _labelled(image, filters)]
-    if patterns := filters.get("reference"):
-        images = [shown for image in images if (shown := _matching(image, patterns)) is not None]
-    return images
+def select(catalog: Catalog, filters: Filters, *, all: bool) -> list[Image]:
+    """The images that the filters of `GET /images/json` let through, with the names that they let through.
 
-
-def _matching(image: Image, patterns: Sequence[str]) -> Image | None:
-    """The image with those of its names that match, None if none does."""
-    names = tuple(name for name in image.references if any(_matches(name, pattern) for pattern in patterns))
-    return Image(image.id, image.config, image.record, names) if names else None
-
-
-def _matches(name: str, pattern: str) -> bool:
-    short = familiar(name)
-    repository = short.partition("@")[0]
-    if "@" not in short:
-        repository = short.rpartition(":")[0]
-    # As Go's path.Match, where a star does not match a slash.
-    return any(
-        text.count("/") == pattern.count("/") and fnmatch.fnmatchcase(text, pattern)
-        for text in (short, repository, name, name.rpartition(":")[0])
-    )
+    Raises InvalidParameter, NotFound.
+    """
+    everything = catalog.all()
+    parents = {image.parent for image in everything}
+    dangling = parse_flag(filters, "dangling", False)
+    patterns = filters.get("reference") or ()
+    before = min((created_ns(catalog.resolve(value)) for value in filters.get("before") or ()), default=None)
+    since = max((created_ns(catalog.resolve(value)) for value in filters.get("since") or ()), default=None)
+    until = parse_until(filters)
+    found = []
+    for image in everything:
+        created = created_ns(image)
+        if (before is not None and created >= before) or (since is not None and created <= since):
+            continue
+        if (until is not None and created > until) or not is_labelled(image, filters):
+            continue
+        if patterns:
+            names = [n for n in image.references if any(matches_name(pattern, familiar(n)) for pattern in patterns)]
+            image = dataclasses.replace(image, references=tuple(names))
+        if image.references:
+            if dangling and image.repo_tags:
+                continue
+        elif patterns or (image.id in parents and not all) or ("dangling" in filters and not dangling):
+            continue
+        found.append(image)
+    return found
 
 
 def inspection(image: Image, driver: Driver) -> Document:
@@ -189,10 +177,7 @@ def history(image: Image) -> list[Document]:
 
 
 def _step(created: str, created_by: str, size: int, comment: str) -> Document:
-    try:
-        moment = int(datetime.fromisoformat(created).timestamp())
-    except ValueError:
-        moment = 0
+    moment = (parse_time(created) or 0) // 10**9
     return {
         "Id": "<missing>",
         "Created": moment,

@@ -6,7 +6,8 @@ loop. Each crossing has a bound, so that a slow side holds up the fast one inste
     async iterator ──fed()──▶ chunks in a worker thread        iterator in a thread ──taken()──▶ async iterator
     iterator ──ahead()──▶ the same, computed in a thread of its own some pieces ahead
 
-Whoever stops early, on either side, stops the other: nothing keeps running behind the caller's back.
+Whoever stops early, on either side, stops the other: nothing keeps running behind the caller's back. `executor` None is
+the loop's own.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ def _coalesced(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(pending)
 
 
-async def fed(chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes]], T], executor: Executor) -> T:
+async def fed(
+    chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes]], T], executor: Executor | None = None
+) -> T:
     """Run `work` in a thread with the chunks of an async iterator; returns and raises what it does.
 
     When the iterator fails, `work` meets that failure where it reads. When the caller is cancelled, `work` meets
@@ -133,7 +136,7 @@ async def fed(chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes]], T]
         raise
 
 
-async def in_thread(work: Callable[[], T], executor: Executor) -> T:
+async def in_thread(work: Callable[[], T], executor: Executor | None = None) -> T:
     """Run `work` in a thread. A cancelled caller waits for its end all the same: it must not go on unobserved."""
     worker = asyncio.get_running_loop().run_in_executor(executor, work)
     try:
@@ -152,7 +155,7 @@ async def settled(future: asyncio.Future[T]) -> None:
         future.exception()
 
 
-async def taken(make: Callable[[], Iterator[bytes]], executor: Executor) -> AsyncIterator[bytes]:
+async def taken(make: Callable[[], Iterator[bytes]], executor: Executor | None = None) -> AsyncIterator[bytes]:
     """The pieces of an iterator that is run in threads, one piece ahead of its reader."""
     loop = asyncio.get_running_loop()
     iterator = await in_thread(make, executor)
