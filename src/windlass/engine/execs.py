@@ -197,12 +197,19 @@ class Execs:
             on_detach=lambda: self._core.container_event(found.container, "exec_detach", execID=found.id),
         )
         hub.join(client)
+        # The client gets its answer before the process begins: one that reads the answer's head through a buffer would
+        # lose the output that comes with it.
+        self._core.tasks.spawn(self._execute_for(client, found, hub, console_size), f"exec {exec_id[:12]}")
+        return client
+
+    async def _execute_for(
+        self, client: ClientStream, found: Exec, hub: AttachHub, console_size: tuple[int, int] | None
+    ) -> None:
         try:
-            await self._core.tasks.finish(self._execute(found, hub, console_size), f"exec {exec_id[:12]}")
+            await self._execute(found, hub, console_size)
         except WindlassError as error:
             client.offer_text(f"{error}\r\n")
             client.end()
-        return client
 
     async def _execute(self, found: Exec, hub: AttachHub | None, console_size: tuple[int, int] | None) -> None:
         """Have the monitor run it. Raises `WindlassError` in dockerd's words; the exec has an exit code then."""
