@@ -91,7 +91,7 @@ def test_an_exit_without_a_daemon_is_known_to_the_next(engine: PrivateEngine) ->
 
 
 def test_a_stopped_daemon_leaves_containers_running(engine: PrivateEngine) -> None:
-    container = engine.json("POST", "/containers/create", counting(200, 0))["Id"]
+    container = engine.json("POST", "/containers/create", counting(2000, 0))["Id"]
     engine.call("POST", f"/containers/{container}/start")
     before = engine.json("GET", f"/containers/{container}/json")["State"]
     engine.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -86,17 +87,20 @@ class NameFiles:
         return resolvconf.render(conf)
 
 
-def write_files(directory: str, files: Mapping[str, bytes]) -> None:
-    """Write small files; each replaces what was there. Raises `SystemFailure`."""
-    for name, data in files.items():
+def write_file(path: str, data: bytes) -> None:
+    """Write a small file. Raises `SystemFailure`."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
-            descriptor = os.open(
-                f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
-            )
-            try:
-                if os.write(descriptor, data) != len(data):
-                    raise OSError(28, "No space left on device", f"{directory}/{name}")
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise SystemFailure(str(error)) from error
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise SystemFailure(str(error)) from error
+
+
+def write_whole_file(path: str, data: bytes) -> None:
+    """As `write_file`; nobody ever sees a part of it. Raises `SystemFailure`."""
+    write_file(f"{path}.draft", data)
+    os.rename(f"{path}.draft", path)

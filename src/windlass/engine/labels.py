@@ -26,7 +26,7 @@ class Labels:
         wanted = container.security.apparmor
         if not self._core.host.apparmor:
             if wanted and wanted != UNCONFINED:
-                raise SystemFailure(f'apparmor is not enabled in this kernel, cannot apply profile "{wanted}"')
+                raise SystemFailure(f'AppArmor is not enabled on this host, so there is no profile "{wanted}"')
             return ""
         if wanted:
             return wanted

@@ -29,7 +29,7 @@ from windlass.engine.accounts import AccountReader
 from windlass.engine.container import Container
 from windlass.engine.core import Core, log
 from windlass.engine.devices import block_device_numbers, container_devices
-from windlass.engine.files import NameFiles, write_files
+from windlass.engine.files import NameFiles, write_file, write_whole_file
 from windlass.engine.labels import Labels
 from windlass.engine.runtimes import Runtime
 from windlass.engine.seccomp import Filters
@@ -183,9 +183,10 @@ class Preparation:
             if (document := self._filters.document(profile, request.capabilities)) is not None:
                 config["linux"]["seccomp"] = document
         files[CONFIG] = orjson.dumps(config)
-        files[LAUNCH] = orjson.dumps(launch)
-        # The names first: the documents make a launch possible.
-        write_files(directory, files)
+        for name, data in files.items():
+            write_file(f"{directory}/{name}", data)
+        # With this one a launch is possible, and after it nobody may find half of anything.
+        write_whole_file(f"{directory}/{LAUNCH}", orjson.dumps(launch))
 
     async def _request(
         self,

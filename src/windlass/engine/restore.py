@@ -42,6 +42,7 @@ Document = dict[str, Any]
 
 UNKNOWN_END: Final = 255
 _AT_ONCE: Final = 32
+_DAMAGE: Final = (WindlassError, OSError, ValueError, KeyError, TypeError)
 
 
 class Found(NamedTuple):
@@ -149,9 +150,10 @@ class Restore:
             monitor = await Monitor.connect(directory)
         except NoMonitor:
             return container, await self._ended(container, directory)
-        except WindlassError as error:
-            log.error("container %s: %s", container.id, error)
-            return container, None
+        except _DAMAGE as error:
+            # One that cannot be understood must not keep the others from going on.
+            log.error("what runs of container %s cannot be found out: %s", container.id, error)
+            return container, await self._lost(container)
         await self._adopt(container, monitor)
         return container, None
 
@@ -162,7 +164,11 @@ class Restore:
             await self._discard_run(container)
             return None
         run = await asyncio.to_thread(_state_of_run, str(directory))
-        status = await asyncio.to_thread(read_exit, directory)
+        try:
+            status = await asyncio.to_thread(read_exit, directory)
+        except _DAMAGE as error:
+            log.error("the end of container %s cannot be found out: %s", container.id, error)
+            status = None
         if run is not None:
             container.state.started_at = int(run.get("startedAt") or container.state.started_at)
             container.was_started = True
@@ -172,6 +178,13 @@ class Restore:
             return ExitStatus(UNKNOWN_END, False, self._core.clock())
         container.starting = False
         self._core.save(container)
+        await self._discard_run(container)
+        return None
+
+    async def _lost(self, container: Container) -> ExitStatus | None:
+        """The end of a container whose run's files are damaged; what may still run of it is ended with its group."""
+        if container.starting or (container.state.running and not container.state.restarting):
+            return ExitStatus(UNKNOWN_END, False, self._core.clock())
         await self._discard_run(container)
         return None
 
@@ -263,8 +276,8 @@ class Restore:
             await monitor.signal(9)
             await monitor.wait()
             await monitor.close()
-        except WindlassError:
-            pass  # nobody is there
+        except _DAMAGE as error:
+            log.debug("%s: %s", directory, error)  # nobody is there
         await asyncio.to_thread(_clear_run, str(directory))
 
     def _remove_control_groups(self, running: set[str]) -> None:

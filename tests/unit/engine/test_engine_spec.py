@@ -98,7 +98,7 @@ def test_no_options_give_dockerds_defaults(spec: Any) -> None:
     }
     assert linux["cgroupsPath"] == "/windlass/x"
     assert linux["resources"]["devices"][0] == {"allow": False, "access": "rwm"}
-    assert len(linux["resources"]["devices"]) == 8
+    assert len(linux["resources"]["devices"]) == 9
     assert linux["devices"] == []
     assert "seccomp" not in linux and "rootfsPropagation" not in linux
 

@@ -41,7 +41,8 @@ _MASKED: Final = (
 )
 _READONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
-# Character devices 1:3 null, 1:5 zero, 1:8 random, 1:9 urandom, 5:0 tty, 5:1 console; not 10:229 fuse.
+# Character devices 1:3 null, 1:5 zero, 1:8 random, 1:9 urandom, 5:0 tty, 5:1 console; not 10:229 fuse. 10:200 is TUN,
+# which runc allows to all: programs make the node themselves and count on it.
 DEVICE_RULES: Final[tuple[tuple[bool, str | None, int | None, int | None], ...]] = (
     (False, None, None, None),
     (True, "c", 1, 5),
@@ -50,6 +51,7 @@ DEVICE_RULES: Final[tuple[tuple[bool, str | None, int | None, int | None], ...]]
     (True, "c", 1, 8),
     (True, "c", 5, 0),
     (True, "c", 5, 1),
+    (True, "c", 10, 200),
     (False, "c", 10, 229),
 )
 
