@@ -131,16 +131,9 @@ def new_filesystem(
 
 
 def _configure(context: int, type_: str, command: int, key: str | None, value: str | None) -> None:
+    name, setting = None if key is None else text(key), None if value is None else text(value)
     try:
-        call(
-            "fsconfig",
-            FSCONFIG,
-            context,
-            command,
-            None if key is None else text(key),
-            None if value is None else text(value),
-            about=type_,
-        )
+        call("fsconfig", FSCONFIG, context, command, name, setting, about=type_)
     except OSError as error:
         option = "" if key is None else f"{key}={value}: " if value is not None else f"{key}: "
         words = _messages(context)
@@ -242,13 +235,10 @@ def detached_overlay(source: str, lower: Sequence[str], data: Sequence[tuple[str
         ]
         if not lower or any(key == "lowerdir" for key, _ in rest):
             return new_filesystem("overlay", source, rest, attributes=attributes)
-        layers = [hold(path) if len(text(path)) > _LONGEST_VALUE else path for path in lower]
-        try:
+        if _knows_single_layers():
+            layers = [hold(path) if len(text(path)) > _LONGEST_VALUE else path for path in lower]
             each = [("lowerdir+", path) for path in layers]
             return new_filesystem("overlay", source, [*each, *rest], attributes=attributes)
-        except OSError as error:
-            if error.errno != errno.EINVAL or _knows_single_layers():
-                raise
         numbers = ":".join(hold(path).rpartition("/")[2] for path in lower)
         rest = [(key, hold(value) if value and key in {"upperdir", "workdir"} else value) for key, value in rest]
         if len(numbers) > _LONGEST_VALUE:

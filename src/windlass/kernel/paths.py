@@ -32,6 +32,8 @@ O_PATH: Final = os.O_PATH
 _MOST_LINKS: Final = 40
 """As the kernel: more links than this in one path are a loop (path_resolution(7))."""
 _MOST_RETRIES: Final = 1000
+_PASSING: Final = frozenset({-errno.EAGAIN, -errno.EINTR})
+"""A rename or mount somewhere while `..` was being resolved, a signal: to be tried again."""
 _HOW: Final = struct.Struct("=QQQ")
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY
 
@@ -53,12 +55,14 @@ def try_open_in_root(root: int, path: str, flags: int) -> int:
     """As `open_in_root`, but -1 if there is nothing at the path (ENOENT, ENOTDIR): without the price of an exception,
     for paths that are often missing."""
     how = _HOW.pack(flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-    fd = attempt(OPENAT2, root, text(path.lstrip("/") or "."), how, len(how))
-    if fd >= 0:
-        return fd
-    if fd in {-errno.ENOENT, -errno.ENOTDIR}:
-        return -1
-    return open_in_root(root, path, flags)  # another error, or one that passes
+    encoded = text(path.lstrip("/") or ".")
+    for _ in range(_MOST_RETRIES):
+        fd = attempt(OPENAT2, root, encoded, how, len(how))
+        if fd not in _PASSING:
+            break
+    if fd < 0 and fd not in {-errno.ENOENT, -errno.ENOTDIR}:
+        raise OSError(-fd, f"openat2: {os.strerror(-fd)}", path)
+    return max(fd, -1)
 
 
 def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
@@ -198,7 +202,8 @@ def _walk(root: int, path: str) -> tuple[int, list[str]]:
             try:
                 fd = openat2(held[-1], name, O_PATH | os.O_NOFOLLOW, resolve=RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
             except FileNotFoundError:
-                return held.pop(), _lexical([name, *reversed(left)], path)
+                missing = _lexical([name, *reversed(left)], path)
+                return held.pop(), missing
             kind = os.fstat(fd).st_mode
             if stat.S_ISLNK(kind):
                 links += 1
