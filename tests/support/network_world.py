@@ -142,8 +142,13 @@ def udp_client(namespace: int | str = OWN, family: int = socket.AF_INET) -> sock
     return sock
 
 
+async def answers(namespace: int | str, host: str, port: int) -> bool:
+    """True where somebody answers. Raises OSError or TimeoutError where nobody does."""
+    return bool(await ask(namespace, host, port))
+
+
 async def reaches(namespace: int | str, host: str, port: int) -> bool:
-    """Whether a connection comes about; a dropped one is waited for only briefly."""
+    """Whether a connection comes about, for those that should not: a dropped one is waited for only briefly."""
     try:
         await ask(namespace, host, port, patience=QUIET)
     except (OSError, TimeoutError):

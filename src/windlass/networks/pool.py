@@ -53,7 +53,7 @@ class WarmPool(Generic[T]):
         self._waiting: deque[Future[T]] = deque()
         self._target = 0
         self._last_take = 0.0
-        self._closed = False
+        self.closed = False
         self._failed = False
         self._thread: threading.Thread | None = None
 
@@ -69,7 +69,7 @@ class WarmPool(Generic[T]):
         """One thing; the future is done already where one was ready. It raises what `make` raised."""
         future: Future[T] = Future()
         with self._changed:
-            if self._closed:
+            if self.closed:
                 raise RuntimeError(f"pool {self._name} is closed")
             if self._thread is None:
                 # A thread inherits its maker's network namespace, so it starts with the first use, not at import.
@@ -95,7 +95,7 @@ class WarmPool(Generic[T]):
     def close(self) -> list[T]:
         """End the thread; what waited prepared, for its owner to dispose of. Blocks until the thread has ended."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
@@ -114,7 +114,7 @@ class WarmPool(Generic[T]):
 
     def _next_job(self) -> Callable[[], None] | None:
         """What to do next, None at the end; waits while there is nothing. Called with the lock held."""
-        while not self._closed:
+        while not self.closed:
             if self._waiting:
                 return partial(self._serve, self._waiting.popleft())
             if len(self._ready) < self._target and not self._failed:
@@ -137,15 +137,17 @@ class WarmPool(Generic[T]):
             future.set_exception(error)
 
     def _refill(self) -> None:
+        last_take = self._last_take
         try:
             thing = self._make()
         except Exception as error:
             # Whoever takes next will see the error himself; until then there is no point in trying again and again.
             log.warning("cannot prepare a %s: %s", self._name, error)
-            self._failed = True
+            with self._changed:
+                self._failed = self._last_take == last_take
             return
         with self._changed:
-            if not self._closed and self._waiting:
+            if not self.closed and self._waiting:
                 while self._waiting:
                     future = self._waiting.popleft()
                     if future.set_running_or_notify_cancel():

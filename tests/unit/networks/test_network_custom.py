@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.network_world import (
+    answers,
     ask,
     crash,
     identity,
@@ -194,7 +195,7 @@ async def test_published_ports_move_with_the_way_out(tmp_path: Path) -> None:
         async with server(path_of(one), 80):
             await own.connect(ONE, "back")
             assert one.resolver == "127.0.0.11" and one.published_on == "bridge"
-            assert await reaches(OWN, "127.0.0.1", 8080)
+            assert await answers(OWN, "127.0.0.1", 8080)
             await own.disconnect(ONE, "bridge")
             assert one.published_on == "back" and one.ports == WEB
             assert await ask(OWN, "127.0.0.1", 8080) == "10.7.0.1"
@@ -304,7 +305,7 @@ async def test_custom_networks_and_their_names_survive_a_daemon(tmp_path: Path) 
         assert again is not None and again.to_json() == saved[ONE]
         assert await resolve(again, "two") == found(ip_of(two))
         async with server(path_of(one), 80):
-            assert await reaches(OWN, "127.0.0.1", 8080)
+            assert await answers(OWN, "127.0.0.1", 8080)
         await second.disconnect(ONE, "back")
         assert interfaces(path_of(one)) == {"lo": "127.0.0.1", "eth0": "172.17.0.2"}
 

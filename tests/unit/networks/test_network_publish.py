@@ -11,6 +11,7 @@ import pytest
 
 from support.network_world import (
     QUIET,
+    answers,
     ask,
     ask_udp,
     eventually,
@@ -79,7 +80,7 @@ async def test_a_port_on_a_loopback_address_stays_on_this_machine(tmp_path: Path
             ports = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}
             one = await own.attach(ONE, network_mode="bridge", ports=ports)
             async with server(path_of(one), 80):
-                assert await reaches(OWN, "127.0.0.1", 8080)
+                assert await answers(OWN, "127.0.0.1", 8080)
                 assert not await reaches(OWN, "127.0.0.2", 8080)
                 assert not await reaches(remote, "198.51.100.1", 8080)
                 # A remote machine that sends to 127.0.0.1 over the cable.
@@ -193,14 +194,14 @@ async def test_ports_are_told_apart_by_host_address_and_protocol(tmp_path: Path)
                 TWO, network_mode="bridge", ports={"80/tcp": [{"HostIp": "127.0.0.2", "HostPort": "8080"}]}
             )
             async with server(path_of(one), 80), server(path_of(one), 53, udp=True):
-                assert await reaches(OWN, "127.0.0.1", 8080)
-                assert await reaches(remote, "198.51.100.1", 8080)
+                assert await answers(OWN, "127.0.0.1", 8080)
+                assert await answers(remote, "198.51.100.1", 8080)
                 assert not await reaches(OWN, "127.0.0.2", 8080)
                 with udp_client() as client, udp_client(remote) as far:
                     assert await ask_udp(client, "127.0.0.1", 8080) == "172.17.0.1"
                     assert await ask_udp(far, "198.51.100.1", 8080) == "198.51.100.2"
                 async with server(path_of(two), 80):
-                    assert await reaches(OWN, "127.0.0.2", 8080)
+                    assert await answers(OWN, "127.0.0.2", 8080)
 
 
 @private_network
@@ -323,11 +324,11 @@ async def test_a_flushed_table_is_made_anew_with_the_next_change(tmp_path: Path)
             nftables.run("flush ruleset", about="test")
             await own.attach(TWO, network_mode="bridge", ports={"80/tcp": [{"HostPort": "8081"}]})
             async with server(path_of(one), 80):
-                assert await reaches(OWN, "127.0.0.1", 8080)
+                assert await answers(OWN, "127.0.0.1", 8080)
             nftables.run("flush ruleset", about="test")
             await own.detach(TWO)
             async with server(path_of(one), 80):
-                assert await reaches(OWN, "127.0.0.1", 8080)
+                assert await answers(OWN, "127.0.0.1", 8080)
 
 
 def _foreign_filter(nftables: Nftables, *, docker_user: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.network_world import ask, crash, identity, ip_of, link_names, networks, path_of, reaches, server
+from support.network_world import answers, ask, crash, identity, ip_of, link_names, networks, path_of, reaches, server
 from support.private_network import OWN, private_network
 from windlass.errors import Conflict, InvalidParameter, SystemFailure
 from windlass.kernel.netlink import link
@@ -72,7 +72,7 @@ async def test_published_ports_do_not_pause_while_a_daemon_starts(tmp_path: Path
 
         async def keep_asking() -> None:
             while True:
-                answers.append(await ask(OWN, "127.0.0.1", 8080, patience=0.9))
+                answers.append(await ask(OWN, "127.0.0.1", 8080))
 
         asking = asyncio.create_task(keep_asking())
         async with networks(tmp_path) as second:
@@ -191,13 +191,13 @@ async def test_two_daemons_side_by_side_never_meet(tmp_path: Path) -> None:
         with pytest.raises(SystemFailure, match="address already in use"):
             await right.attach(TWO, network_mode="bridge", ports=WEB)
         async with server(path_of(one), 80), server(path_of(two), 80):
-            assert await reaches(path_of(two), "172.17.0.1", 8080)  # published for everybody
+            assert await answers(path_of(two), "172.17.0.1", 8080)  # published for everybody
             assert not await reaches(path_of(two), ip_of(one), 80)
             assert not await reaches(path_of(one), ip_of(two), 80)
         await left.reconcile(set())
         assert left.attachment(ONE) is None and right.attachment(ONE) is two
         async with server(path_of(two), 80):
-            assert await reaches(OWN, ip_of(two), 80)
+            assert await answers(OWN, ip_of(two), 80)
 
 
 @private_network
