@@ -39,6 +39,7 @@ bench: setup ## Measure beside crun, runc, docker and podman in one run; writes 
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 docker-py: setup ## docker-py's own integration tests: make docker-py CHECKOUT=path/of/a/clone
+	@$(BIN)/python -m pip install --quiet paramiko websocket-client
 	@$(BIN)/python scripts/docker_py_suite.py $(CHECKOUT) $(if $(PYTEST_ARGS),-- $(PYTEST_ARGS))
 
 lint: $(STAMP) ## ruff, mypy strict, import contract

@@ -6,7 +6,6 @@ The images that the tests ask for are stand-ins made from Debian's busybox, beca
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -71,7 +70,7 @@ def main() -> int:
                 *arguments.pytest,
             ],
             cwd=arguments.checkout,
-            env=os.environ | {"DOCKER_HOST": f"unix://{engine.socket}", "DOCKER_TEST_API_VERSION": "1.45"},
+            env=engine.environment | {"DOCKER_TEST_API_VERSION": "1.45", "HOME": str(root)},
             check=False,
         )
         return done.returncode

@@ -6,6 +6,7 @@ import logging
 from typing import Any, Final
 
 from windlass.api.docker import hijack
+from windlass.api.docker.backend import AttachStream
 from windlass.api.docker.call import Answer, Call, json_answer
 from windlass.api.docker.problems import message_of, status_of
 from windlass.api.docker.router import get, post
@@ -48,8 +49,25 @@ async def start(call: Call) -> Answer:
     except BaseException:
         await stream.close()
         raise
-    await hijack.serve_raw(duplex, stream)
+    await hijack.serve_raw(duplex, _Framed(stream) if stream.terminal and not tty else stream)
     return None
+
+
+class _Framed:
+    """A terminal's stream for a client that said at the start that it has none: dockerd frames it all the same."""
+
+    terminal = False
+
+    def __init__(self, stream: AttachStream) -> None:
+        self._stream = stream
+        self.write = stream.write
+        self.write_eof = stream.write_eof
+        self.close = stream.close
+
+    async def read(self) -> bytes:
+        """The next piece, in a frame."""
+        data = await self._stream.read()
+        return hijack.frame(hijack.STDOUT, data) if data else b""
 
 
 def _console_size(value: Any) -> tuple[int, int] | None:
