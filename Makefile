@@ -46,7 +46,7 @@ lint: $(STAMP) ## ruff, mypy strict, import contract
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timing >/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports >/dev/null || $(BIN)/lint-imports
 
 format: $(STAMP) ## Let ruff arrange the code
 	@$(BIN)/ruff check --fix --quiet .

@@ -1,7 +1,7 @@
 """Log drivers: how a container's output is stored and read back.
 
 The monitor of a container writes (`driver.open_writer`: synchronous, few imports), the engine reads
-(`driver.open_reader`: asyncio, batches). They share nothing but the files, so a log goes on without the daemon and a
+(`reading.open_reader`: asyncio, batches). They share nothing but the files, so a log goes on without the daemon and a
 new daemon reads it without asking anybody.
 
     options.py     what `--log-opt` may say; dockerd's messages

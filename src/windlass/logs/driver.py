@@ -1,11 +1,10 @@
-"""Drivers by name: `json-file`, `local`, `none`.
-
-The monitor opens writers; nothing it imports for that knows asyncio. The engine opens readers.
+"""Drivers by name, for writing: `json-file`, `local`, `none`. Nothing that is imported here knows asyncio: the monitor
+opens writers (`reading.open_reader` is for the engine).
 """
 
 from __future__ import annotations
 
-from windlass.errors import InvalidParameter, NotImplementedByEngine
+from windlass.errors import InvalidParameter
 from windlass.logs.options import file_settings
 
 TYPE_CHECKING = False
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Protocol
 
-    from windlass.logs.reader import LogReader
     from windlass.logs.rotation import Spawn
 
     class LogWriter(Protocol):
@@ -80,23 +78,3 @@ def open_writer(
 
         return LocalWriter(path, file_settings(driver, options), attrs=attrs or {}, spawn=spawn)
     raise InvalidParameter(f"logger: no log driver named '{driver}' is registered")
-
-
-def open_reader(driver: str, options: Mapping[str, str], path: str) -> LogReader:
-    """A reader of the log at `path`, which need not exist yet.
-
-    Args:
-        driver: "json-file" or "local".
-        options: the values of `--log-opt` (none of these drivers needs one to be read).
-
-    Raises:
-        NotImplementedByEngine: the driver keeps nothing that could be read.
-    """
-    from windlass.logs.decoders import JsonDecoder, LocalDecoder
-    from windlass.logs.reader import LogReader
-
-    if driver == "json-file":
-        return LogReader(path, JsonDecoder())
-    if driver == "local":
-        return LogReader(path, LocalDecoder())
-    raise NotImplementedByEngine("configured logging driver does not support reading")

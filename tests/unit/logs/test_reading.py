@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from windlass.errors import NotImplementedByEngine
-from windlass.logs.driver import open_reader, open_writer
+from windlass.logs.driver import open_writer
 from windlass.logs.entry import LogEntry
+from windlass.logs.reading import open_reader
 
 if TYPE_CHECKING:
     from windlass.logs.driver import LogWriter

@@ -16,8 +16,8 @@ from windlass.engine.signals import parse_deliverable_signal
 from windlass.engine.top import top
 from windlass.engine.wait import check_condition
 from windlass.errors import Conflict, InvalidParameter, NotModified, SystemFailure, WindlassError
-from windlass.logs.driver import open_reader
 from windlass.logs.entry import LogEntry
+from windlass.logs.reading import open_reader
 from windlass.runtime.client import LaunchError
 
 Document = dict[str, Any]
