@@ -75,7 +75,7 @@ def run_bootstrap(options: Options) -> int:
     """`windlass image bootstrap`."""
     import asyncio
 
-    from windlass.images import bootstrap
+    import windlass.images.bootstrap as bootstrap
 
     kind = options.args[0] if options.args else "busybox"
     if kind not in bootstrap.KINDS:
