@@ -173,6 +173,15 @@ def test_tls_lets_in_only_who_has_a_certificate(start: Start, tmp_path: Path) ->
         (("--storage-driver=zfs-of-mine",), "zfs-of-mine"),
         (("--bip=300.1.2.3/24",), "300.1.2.3/24"),
         (("--userns-remap=no-such-user",), "no-such-user"),
+        (("--default-runtime=nope",), "unknown or invalid runtime name: nope"),
+        (("--log-driver=pigeon",), "no log driver named 'pigeon' is registered"),
+        (("--log-opt=colour=red",), "unknown log opt 'colour' for json-file log driver"),
+        (("--seccomp-profile=/no/such/profile",), "opening seccomp profile (/no/such/profile) failed"),
+        (("--insecure-registry=a b",), "a b"),
+        (("--default-ulimit=luck=1",), "invalid ulimit type: luck"),
+        (("--storage-opt=overlay2.size=1G",), "unknown storage option"),
+        (("--init-path=/no/such/init",), "is no executable file"),
+        (("--cgroup-parent=../up",), "../up"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(tmp_path: Path, flags: tuple[str, ...], message: str) -> None:

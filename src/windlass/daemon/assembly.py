@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,8 +13,12 @@ from typing import Any, TypeVar
 from windlass.daemon.settings import Settings
 from windlass.daemon.subordinate import read_remap
 from windlass.engine import Engine
-from windlass.errors import NotImplementedByEngine
+from windlass.engine.runtimes import Runtimes
+from windlass.engine.seccomp import Filters
+from windlass.errors import InvalidParameter, NotImplementedByEngine
 from windlass.images import Images
+from windlass.images.registry.settings import registry_settings
+from windlass.logs.options import validate_options
 from windlass.networks import Networks, NetworkSettings, parse_address_pools
 from windlass.runtime.client import Launcher
 from windlass.volumes import Volumes
@@ -56,12 +62,41 @@ def network_settings(settings: Settings) -> NetworkSettings:
     )
 
 
+def check(settings: Settings) -> None:
+    """What only the rooms know to be wrong; better said now than at each container's start. Raises `WindlassError`."""
+    if read_remap(settings.userns_remap) is not None:
+        raise NotImplementedByEngine("userns-remap is not available in this engine")
+    try:
+        Runtimes(settings).find("")
+    except InvalidParameter as error:
+        raise InvalidParameter(
+            f"specified default runtime {settings.default_runtime!r} is not usable: {error}"
+        ) from None
+    validate_options(settings.log_driver, settings.log_opts)
+    registry_settings(mirrors=settings.registry_mirrors, insecure=settings.insecure_registries)
+    filters = Filters(settings.exec_root / "seccomp", default=settings.seccomp_profile)
+    filters.document(filters.profile_of("", privileged=False), ())
+    unknown = sorted(name for name in settings.default_ulimits if f"RLIMIT_{name.upper()}" not in vars(resource))
+    if unknown:
+        raise InvalidParameter(f"invalid ulimit type: {unknown[0]}")
+    if settings.init_path and not os.access(settings.init_path, os.X_OK):
+        raise InvalidParameter(f"init-path {settings.init_path} is no executable file")
+
+
+def use_proxies(settings: Settings) -> None:
+    """Outgoing requests look at the environment, as dockerd's do; the flags speak louder."""
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        value = getattr(settings, name)
+        if value:
+            os.environ[name] = os.environ[name.upper()] = value
+
+
 async def open_rooms(settings: Settings) -> Rooms:
     """Open them at once; when one fails, those that did open are closed again."""
+    check(settings)
+    use_proxies(settings)
     data = settings.data_root
     networks = network_settings(settings)
-    if read_remap(settings.userns_remap) is not None:
-        raise NotImplementedByEngine("userns-remap is not available in this engine; use --userns of single containers")
     async with contextlib.AsyncExitStack() as stack:
 
         async def keep(opening: Coroutine[Any, Any, _Room], close: Callable[[_Room], Awaitable[None]]) -> _Room:

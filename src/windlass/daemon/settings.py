@@ -78,9 +78,6 @@ class Settings:
     live_restore: bool = True
     shutdown_timeout: int = 15
     exec_opts: tuple[str, ...] = ()
-    cpu_rt_period: int = 0
-    cpu_rt_runtime: int = 0
-    cdi_spec_dirs: tuple[str, ...] = ()
 
     storage_driver: str = ""
     storage_opts: tuple[str, ...] = ()
@@ -205,6 +202,10 @@ def check(settings: Settings) -> None:
         )
     for option in settings.exec_opts:
         _check_exec_option(option)
+    for option in settings.storage_opts:
+        # Only Docker's switch for old kernels is harmless without effect.
+        if not option.partition("=")[0].lower().endswith(".override_kernel_check"):
+            raise InvalidParameter(f"unknown storage option: {option}")
     if settings.authorization_plugins:
         # Silently serving requests that a plugin should have refused is no option.
         raise InvalidParameter("authorization plugins are not supported")

@@ -30,6 +30,7 @@ def _registry_settings(settings: EngineSettings) -> RegistrySettings:
         insecure=settings.insecure_registries,
         max_concurrent_downloads=settings.max_concurrent_downloads,
         max_concurrent_uploads=settings.max_concurrent_uploads,
+        max_attempts=settings.max_download_attempts,
     )
 
 
