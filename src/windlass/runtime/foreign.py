@@ -107,6 +107,9 @@ class ForeignRuntime:
             pty.set_size(started.master, *size)  # crun does it late, or not at all
         return started
 
+    def warm_up(self) -> None:
+        """See `Runtime`: the work is another program's."""
+
     def owner(self, process: dict[str, Any]) -> tuple[int, int]:
         """See `Runtime`."""
         return owner_of(process, self._linux)

@@ -19,12 +19,11 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
 import sys
 import time
 
 from windlass.kernel.cgroups import detect
-from windlass.runtime import title, wire
+from windlass.runtime import sockets, title, wire
 from windlass.runtime.monitor.process import tell_failure
 from windlass.runtime.monitor.standby import Standby
 from windlass.runtime.wire import LaunchFailure
@@ -36,8 +35,8 @@ if TYPE_CHECKING:
 
 def main(descriptor: int) -> None:
     """Serve launches that come over the socket `descriptor` until it ends."""
-    control = socket.socket(fileno=descriptor)
-    control.set_inheritable(False)
+    control = sockets.adopt(descriptor)
+    os.set_inheritable(descriptor, False)
     os.chdir("/")
     os.umask(0o022)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the daemon's terminal is the daemon's business
@@ -83,7 +82,7 @@ def _launch(
             problem = error
     # No process, no memory.
     failure = LaunchFailure("fork", f"fork: {problem.strerror}", problem.errno or 0)
-    tell_failure(socket.socket(fileno=os.dup(descriptors[0])), failure)
+    tell_failure(sockets.adopt(os.dup(descriptors[0])), failure)
 
 
 def _try(prepare: Callable[[], Standby]) -> Standby | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from windlass.kernel.mounts import Mount
-from windlass.runtime import hooks
+from windlass.runtime import hooks, plan
 from windlass.runtime.container import create_process, exec_process
 from windlass.runtime.monitor.runtimes import Started, read_filter
 from windlass.runtime.monitor.stdio import owner_of
@@ -86,6 +86,10 @@ class OwnRuntime:
             optional_rlimits=self._optional_limits,
         )
         return _started(process)
+
+    def warm_up(self) -> None:
+        """See `Runtime`."""
+        plan.plan_container(self._config)
 
     def owner(self, process: dict[str, Any]) -> tuple[int, int]:
         """See `Runtime`."""

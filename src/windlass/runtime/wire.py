@@ -17,8 +17,10 @@ After the answer to `attach`, or to `exec` with a stream, the connection carries
 from __future__ import annotations
 
 import json
-import socket
 from typing import Any
+
+from windlass.runtime import sockets
+from windlass.runtime.sockets import Socket
 
 MAX_LINE = 4 << 20
 """A longer request is an attack or a mistake (an OCI process document is some kilobytes)."""
@@ -31,11 +33,9 @@ def encode(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
-def receive_launch(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+def receive_launch(connection: Socket) -> tuple[dict[str, Any], list[int]] | None:
     """The next message to the launcher and its descriptors (close-on-exec); None at the end of the connection."""
-    data, descriptors, _flags, _address = socket.recv_fds(
-        connection, 1 << 16, _MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-    )
+    data, descriptors = sockets.receive(connection, 1 << 16, _MAX_DESCRIPTORS)
     if not data:
         return None
     message = json.loads(data)

@@ -7,11 +7,11 @@ container for ever.
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 
 from windlass.logs.frames import frame
 from windlass.runtime.monitor.loop import HANGUP, READ, WRITE, Loop, Timer
+from windlass.runtime.sockets import MSG_NOSIGNAL, Socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Attacher:
     def __init__(
         self,
         loop: Loop,
-        connection: socket.socket,
+        connection: Socket,
         source: Source,
         *,
         multiplex: bool,
@@ -87,7 +87,7 @@ class Attacher:
         view = memoryview(frame(stream, data) if self._multiplex else data)
         if not self._queue:
             try:
-                view = view[self._connection.send(view, socket.MSG_NOSIGNAL) :]
+                view = view[self._connection.send(view, MSG_NOSIGNAL) :]
             except BlockingIOError:
                 pass
             except OSError:
@@ -145,7 +145,7 @@ class Attacher:
         try:
             while self._queue:
                 view = self._queue[0]
-                sent = self._connection.send(view, socket.MSG_NOSIGNAL)
+                sent = self._connection.send(view, MSG_NOSIGNAL)
                 self._queued -= sent
                 if sent < len(view):
                     self._queue[0] = view[sent:]

@@ -19,17 +19,16 @@ import contextlib
 import json
 import os
 import select
-import socket
 import time
 
 from windlass.errors import WindlassError
 from windlass.kernel import process
 from windlass.kernel.cgroups import CgroupError, container_resources, open_cgroup
 from windlass.logs.driver import open_writer
-from windlass.runtime import records
+from windlass.runtime import records, sockets
 from windlass.runtime.monitor.runtimes import open_runtime
-from windlass.runtime.monitor.service import listen
 from windlass.runtime.monitor.stdio import Pipes
+from windlass.runtime.sockets import MSG_NOSIGNAL, Socket
 from windlass.runtime.wire import LaunchFailure, encode
 
 TYPE_CHECKING = False
@@ -41,7 +40,31 @@ if TYPE_CHECKING:
     from windlass.runtime.monitor.runtimes import Runtime, Started
 
 MAX_DESCRIPTORS = 16
+_EXAMPLE = {
+    "process": {
+        "args": ["sh"],
+        "cwd": "/",
+        "env": ["PATH=/bin"],
+        "user": {"uid": 0, "gid": 0},
+        "capabilities": {"bounding": ["CAP_CHOWN"], "effective": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN"]},
+    },
+    "root": {"path": "/"},
+    "hostname": "example",
+    "mounts": [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+        {"destination": "/data", "type": "bind", "source": "/", "options": ["rbind", "rprivate", "ro"]},
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
+    ],
+    "linux": {
+        "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "cgroup")],
+        "resources": {"devices": [{"allow": False, "access": "rwm"}], "pids": {"limit": 1}},
+        "maskedPaths": ["/proc/kcore"],
+        "readonlyPaths": ["/proc/sys"],
+    },
+}
+"""Something like what is built most often, to warm up with."""
 _MAX_RESULT = 1 << 16
+_BACKLOG = 64
 
 
 class Result:
@@ -66,15 +89,13 @@ class Result:
             os.close(descriptor)
 
 
-def receive_result(channel: socket.socket) -> Result | None:
+def receive_result(channel: Socket) -> Result | None:
     """Wait for a builder's message; None if it died without one.
 
     Raises:
         LaunchFailure: it could not build.
     """
-    data, descriptors, _flags, _address = socket.recv_fds(
-        channel, _MAX_RESULT, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-    )
+    data, descriptors = sockets.receive(channel, _MAX_RESULT, MAX_DESCRIPTORS)
     if not data:
         return None
     facts = json.loads(data)
@@ -83,14 +104,14 @@ def receive_result(channel: socket.socket) -> Result | None:
     return Result(facts, dict(zip(facts["descriptors"], descriptors, strict=True)))
 
 
-def send_result(channel: socket.socket, facts: dict[str, Any], descriptors: dict[str, int]) -> None:
+def send_result(channel: Socket, facts: dict[str, Any], descriptors: dict[str, int]) -> None:
     """Hand over.
 
     Raises:
         OSError: the monitor has gone.
     """
     message = json.dumps({**facts, "descriptors": list(descriptors)}).encode()
-    socket.send_fds(channel, [message], list(descriptors.values()), socket.MSG_NOSIGNAL)
+    sockets.send(channel, message, list(descriptors.values()))
 
 
 class ContainerBuilder:
@@ -103,7 +124,7 @@ class ContainerBuilder:
         hierarchy: the host's cgroups.
     """
 
-    def __init__(self, path: str, channel: socket.socket, control: socket.socket, hierarchy: Hierarchy) -> None:
+    def __init__(self, path: str, channel: Socket, control: Socket, hierarchy: Hierarchy) -> None:
         self._path = path
         self._channel = channel
         self._control = control
@@ -129,7 +150,9 @@ class ContainerBuilder:
         self._take_directory()
         self._read_documents()
         self._control.sendall(encode({"event": "began"}))
-        listener = listen(self._directory)
+        # Through the descriptor, because a socket's path may have 108 bytes at most.
+        records.remove(self._directory, records.SOCKET)
+        listener = sockets.listen(f"/proc/self/fd/{self._directory}/{records.SOCKET}", _BACKLOG)
         self._descriptors["listener"] = listener.fileno()
         self._undo.append(lambda: records.remove(self._directory, records.SOCKET))
         self._check_log(self._launch.get("log") or {})
@@ -229,13 +252,42 @@ class ContainerBuilder:
             except OSError as error:
                 failure = LaunchFailure(failure.stage, f"{failure.message} (and while undoing: {error})", failure.errno)
         try:
-            self._channel.send(json.dumps({"error": failure.to_json()}).encode(), socket.MSG_NOSIGNAL)
+            self._channel.send(json.dumps({"error": failure.to_json()}).encode(), MSG_NOSIGNAL)
         except OSError:
             pass  # the monitor has gone; the client sees that
 
 
+def warm_up(hierarchy: Hierarchy) -> None:
+    """Go once through what the next build will do, without effect.
+
+    The first touch of a page after a fork copies it, and there are hundreds; a launch should not wait for that. It
+    makes a build's Python some times faster.
+    """
+    config = json.loads(json.dumps(_EXAMPLE))
+    open_runtime(config, {"id": "", "rootfs": []}, directory="/", cgroup=None, hierarchy=hierarchy).warm_up()
+    container_resources(config["linux"]["resources"])
+    cgroup = open_cgroup("/windlass-none/none", hierarchy)
+    if not cgroup.exists():
+        try:
+            cgroup.apply({"pids": {"limit": 1}})
+        except CgroupError:
+            pass
+    pipes = Pipes(stdin=True, output=True, owner=(0, 0))
+    pipes.close_child_ends()
+    pipes.close()
+    ours, theirs = sockets.pair(packets=True)
+    send_result(theirs, {"pid": 1}, {"init": theirs.fileno()})
+    result = receive_result(ours)
+    if result is not None:
+        result.close()
+    ours.close()
+    theirs.close()
+    process.read_stat(os.getpid())
+    open_log({}).close()
+
+
 def build_exec(
-    channel: socket.socket,
+    channel: Socket,
     path: str,
     spec: dict[str, Any],
     *,
@@ -276,7 +328,7 @@ def build_exec(
         problem = LaunchFailure("kernel", str(error), error.errno or 0)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         problem = LaunchFailure("exec", f"malformed request: {type(error).__name__}: {error}")
-    channel.send(json.dumps({"error": problem.to_json()}).encode(), socket.MSG_NOSIGNAL)
+    channel.send(json.dumps({"error": problem.to_json()}).encode(), MSG_NOSIGNAL)
 
 
 def read_documents(path: str, directory: int) -> tuple[dict[str, Any], dict[str, Any]]:

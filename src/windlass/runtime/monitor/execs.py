@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-import signal
-import socket
 import time
 
-from windlass.runtime import records
+from windlass.runtime import records, signals, sockets
 from windlass.runtime.monitor.builder import receive_result
 from windlass.runtime.monitor.loop import READ, Loop
 from windlass.runtime.monitor.streams import Streams
+from windlass.runtime.sockets import Socket
 from windlass.runtime.wire import LaunchFailure
 
 TYPE_CHECKING = False
@@ -54,7 +53,7 @@ class Execs:
         loop: Loop,
         directory: int,
         *,
-        build: Callable[[socket.socket, dict[str, Any], bool], int],
+        build: Callable[[Socket, dict[str, Any], bool], int],
         adopt: Callable[[int, Callable[[int], None]], None],
         publish: Callable[[dict[str, Any]], None],
     ) -> None:
@@ -85,9 +84,14 @@ class Execs:
             raise LaunchFailure("exec", f"bad exec id {identifier!r}")
         if identifier in self._running or identifier in self._building:
             raise LaunchFailure("exec", f"exec {identifier} is running already")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        ours, theirs = sockets.pair(packets=True)
+        try:
             self._build(theirs, spec, attach)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self._building.add(identifier)
         if attach:
             connection.hold()
@@ -95,8 +99,10 @@ class Execs:
         def built(events: int) -> None:
             self._loop.forget(ours.fileno())
             try:
-                with ours:
+                try:
                     result = receive_result(ours)
+                finally:
+                    ours.close()
                 if result is None:
                     raise LaunchFailure("exec", "the builder has died (out of memory?)")
                 self._run(spec, identifier, result, connection, number, attach=attach)
@@ -156,7 +162,7 @@ class Execs:
         descriptor = self._find(identifier).descriptor
         if descriptor < 0:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        signal.pidfd_send_signal(descriptor, number)
+        signals.send(descriptor, number)
 
     def on_all_ended(self, callback: Callable[[], None]) -> int:
         """The container has ended: call back once when no exec is left. How many calls are to come: 0 or 1."""

@@ -14,19 +14,18 @@ when it is.
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import time
 
 from windlass.kernel import pty
 from windlass.kernel.cgroups import open_cgroup
-from windlass.runtime import records
+from windlass.runtime import records, signals, sockets
 from windlass.runtime.monitor import builder
 from windlass.runtime.monitor.execs import Execs
 from windlass.runtime.monitor.loop import READ, Loop
 from windlass.runtime.monitor.service import Connection, Service
 from windlass.runtime.monitor.streams import Streams
 from windlass.runtime.records import ExitStatus
+from windlass.runtime.sockets import Socket
 from windlass.runtime.wire import LaunchFailure, encode
 
 TYPE_CHECKING = False
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from windlass.runtime.monitor.builder import Result
     from windlass.runtime.monitor.service import Answer
 
-    Attach = list[tuple[socket.socket, dict[str, Any]]]
+    Attach = list[tuple[Socket, dict[str, Any]]]
 
 _STRAGGLERS = 5.0
 """Seconds that execs may take to die after the container's init."""
@@ -56,7 +55,7 @@ class Monitor:
         hierarchy: the host's cgroups, found before the fork.
     """
 
-    def __init__(self, path: str, built: Result, control: socket.socket, attach: Attach, hierarchy: Hierarchy) -> None:
+    def __init__(self, path: str, built: Result, control: Socket, attach: Attach, hierarchy: Hierarchy) -> None:
         facts = built.facts
         self._path = path
         self._hierarchy = hierarchy
@@ -74,7 +73,7 @@ class Monitor:
         self._waiting = 0  # for: the last output, the execs
         self._finished = False
         self._oom_kills = 0
-        listener = socket.socket(fileno=built.get("listener"))
+        listener = sockets.adopt(built.get("listener"))
         self._service = Service(self._loop, self._directory, listener, self._request)
         self._execs = Execs(
             self._loop,
@@ -119,8 +118,8 @@ class Monitor:
     def _watch_children(self) -> None:
         """SIGCHLD becomes a byte in a pipe: the handler does nothing, Python's writes to the wakeup descriptor."""
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        signals.handle(signals.SIGCHLD, lambda number, frame: None)
+        signals.set_wakeup_descriptor(writing)
 
         def reap(events: int) -> None:
             os.read(reading, 4096)
@@ -168,7 +167,7 @@ class Monitor:
         self._adopt_child(pid, lambda code: done(code == 0))
         return pid
 
-    def _build_exec(self, channel: socket.socket, spec: dict[str, Any], attach: bool) -> int:
+    def _build_exec(self, channel: Socket, spec: dict[str, Any], attach: bool) -> int:
         """Fork a builder for an exec -> its pid; it ends by itself."""
         if self._ended is not None:
             raise LaunchFailure("exec", "the container has ended")
@@ -294,12 +293,12 @@ class Monitor:
             if request.get("exec"):
                 self._execs.signal(request["exec"], number)
             else:
-                signal.pidfd_send_signal(self._init_descriptor, number)
+                signals.send(self._init_descriptor, number)
             answer({})
         else:
             raise LaunchFailure("request", f"unknown operation {operation!r}")
 
-    def _attach_stream(self, stream: socket.socket, wants: dict[str, Any], early_input: bytes = b"") -> None:
+    def _attach_stream(self, stream: Socket, wants: dict[str, Any], early_input: bytes = b"") -> None:
         self._streams.attach(
             stream,
             stdin=bool(wants.get("stdin", True)),
@@ -309,7 +308,7 @@ class Monitor:
         )
 
 
-def tell_failure(control: socket.socket, failure: LaunchFailure) -> None:
+def tell_failure(control: Socket, failure: LaunchFailure) -> None:
     """The last words of a launch that has failed; nobody may be there to hear them."""
     try:
         control.setblocking(True)
@@ -326,8 +325,8 @@ def _fork(work: Callable[[], None]) -> int:
         return pid
     code = 1
     try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signals.set_wakeup_descriptor(-1)
+        signals.default(signals.SIGCHLD)
         work()
         code = 0
     finally:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
                 LaunchFailure: it could not be started.
             """
 
+        def warm_up(self) -> None:
+            """Touch what `create` will touch, without effect."""
+
         def owner(self, process: dict[str, Any]) -> tuple[int, int]:
             """The host's uid and gid for the user of a process document."""
 

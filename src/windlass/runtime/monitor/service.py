@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 
-from windlass.runtime import records
+from windlass.runtime import records, sockets
 from windlass.runtime.monitor.loop import HANGUP, READ, WRITE, Loop
+from windlass.runtime.sockets import MSG_NOSIGNAL, Socket
 from windlass.runtime.wire import LaunchFailure, Lines, encode
 
 TYPE_CHECKING = False
@@ -26,7 +25,7 @@ _PAUSE = 0.1
 class Connection:
     """One client. Its requests are handled in their order; it is dropped if it does not take its answers."""
 
-    def __init__(self, service: Service, connection: socket.socket) -> None:
+    def __init__(self, service: Service, connection: Socket) -> None:
         self._service = service
         self._connection = connection
         self._lines = Lines()
@@ -48,14 +47,14 @@ class Connection:
         """Whether the client has gone."""
         return self._connection.fileno() < 0
 
-    def take_over(self) -> tuple[socket.socket, bytes]:
+    def take_over(self) -> tuple[Socket, bytes]:
         """The bare connection, for a stream, and what was read from it behind the request."""
         self._service.loop.forget(self._connection.fileno())
         self._service.connections.discard(self)
         self._connection.setblocking(True)
         if self._queue:
             self._connection.sendall(self._queue)  # a short answer to somebody who waits for it
-        taken = socket.socket(fileno=self._connection.detach())
+        taken = sockets.adopt(self._connection.detach())
         rest, self._lines.rest = self._lines.rest, b""
         return taken, rest
 
@@ -83,7 +82,7 @@ class Connection:
     def _flush(self) -> None:
         try:
             while self._queue:
-                self._queue = self._queue[self._connection.send(self._queue, socket.MSG_NOSIGNAL) :]
+                self._queue = self._queue[self._connection.send(self._queue, MSG_NOSIGNAL) :]
         except BlockingIOError:
             pass
         except OSError:
@@ -130,31 +129,16 @@ class Connection:
         self.send({"id": number, "error": problem.to_json()})
 
 
-def listen(directory: int) -> socket.socket:
-    """Make monitor.sock in the directory of a descriptor and listen there; a stale one is replaced."""
-    records.remove(directory, records.SOCKET)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Through the descriptor, because a socket's path may have 108 bytes at most.
-    mask = os.umask(0o177)
-    try:
-        listener.bind(f"/proc/self/fd/{directory}/{records.SOCKET}")
-    finally:
-        os.umask(mask)
-    listener.listen(64)
-    listener.setblocking(False)
-    return listener
-
-
 class Service:
     """Accepts on monitor.sock and knows who is connected.
 
     Args:
         directory: descriptor of the container's directory.
-        listener: as `listen` made it.
+        listener: of monitor.sock.
         handler: gets each request, with a function to answer it.
     """
 
-    def __init__(self, loop: Loop, directory: int, listener: socket.socket, handler: Handler) -> None:
+    def __init__(self, loop: Loop, directory: int, listener: Socket, handler: Handler) -> None:
         self.loop = loop
         self.handler = handler
         self.connections: set[Connection] = set()
@@ -162,7 +146,7 @@ class Service:
         self._listener = listener
         self._listen()
 
-    def adopt(self, connection: socket.socket) -> Connection:
+    def adopt(self, connection: Socket) -> Connection:
         """Serve a connection that was not made through monitor.sock."""
         adopted = Connection(self, connection)
         self.connections.add(adopted)
@@ -193,12 +177,11 @@ class Service:
 
     def _accept(self, events: int) -> None:
         try:
-            descriptor, _ = self._listener._accept()  # type: ignore[attr-defined]
+            connection = sockets.accept(self._listener)
         except BlockingIOError:
             return
         except OSError:  # no descriptor or memory free: the client waits in the queue
             self.loop.forget(self._listener.fileno())
             self.loop.call_later(_PAUSE, self._listen)
             return
-        # Not accept(), whose enumerations touch more memory than all the rest of an idle monitor.
-        self.connections.add(Connection(self, socket.socket(fileno=descriptor)))
+        self.connections.add(Connection(self, connection))

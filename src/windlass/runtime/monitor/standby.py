@@ -11,15 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
-import socket
 import time
 
 from windlass.kernel import process
-from windlass.runtime import records, wire
+from windlass.runtime import records, signals, sockets, wire
 from windlass.runtime.burial import bury
-from windlass.runtime.monitor.builder import ContainerBuilder, receive_result
+from windlass.runtime.monitor.builder import ContainerBuilder, receive_result, warm_up
 from windlass.runtime.monitor.process import Monitor, tell_failure
+from windlass.runtime.sockets import Socket
 from windlass.runtime.wire import LaunchFailure
 
 TYPE_CHECKING = False
@@ -46,14 +45,25 @@ class Standby:
         OSError: no process, no memory.
     """
 
-    def __init__(self, control: socket.socket, title: ProcessTitle, hierarchy: Hierarchy) -> None:
-        self._monitor, monitor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._builder, builder = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with monitor, builder:
+    def __init__(self, control: Socket, title: ProcessTitle, hierarchy: Hierarchy) -> None:
+        self._monitor, monitor = sockets.pair(packets=True)
+        self._builder, builder = sockets.pair(packets=True)
+        try:
             if os.fork() == 0:
                 for inherited in (control, self._monitor, self._builder):
                     inherited.close()
                 _stand_by(monitor, builder, title, hierarchy)
+        except OSError:
+            self.close()
+            raise
+        finally:
+            monitor.close()
+            builder.close()
+
+    def close(self) -> None:
+        """Let them go."""
+        self._monitor.close()
+        self._builder.close()
 
     def order(self, message: bytes, descriptors: list[int]) -> None:
         """Send them to work.
@@ -65,28 +75,30 @@ class Standby:
         Raises:
             OSError: they have died.
         """
-        with self._monitor, self._builder:
+        try:
             if select.select([self._monitor, self._builder], [], [], 0)[0]:  # they never write: it is the end
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
             # First to whom the client waits for. If the second sending fails, the builder finds nobody to hand over to.
-            socket.send_fds(self._builder, [message], descriptors[:1], socket.MSG_NOSIGNAL)
-            socket.send_fds(self._monitor, [message], descriptors, socket.MSG_NOSIGNAL)
+            sockets.send(self._builder, message, descriptors[:1])
+            sockets.send(self._monitor, message, descriptors)
+        finally:
+            self.close()
 
 
-def _stand_by(monitor: socket.socket, builder: socket.socket, title: ProcessTitle, hierarchy: Hierarchy) -> NoReturn:
+def _stand_by(monitor: Socket, builder: Socket, title: ProcessTitle, hierarchy: Hierarchy) -> NoReturn:
     """The new process: the monitor-to-be, whose child is the builder-to-be."""
     code = 1
     try:
         os.setsid()
         # Stopping the daemon's service must not stop the containers' keepers.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signals.ignore(signals.SIGTERM)
+        signals.default(signals.SIGCHLD)
         null = os.open("/dev/null", os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         os.close(null)
         process.set_child_subreaper()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = sockets.pair(packets=True)
         if os.fork() == 0:
             ours.close()
             monitor.close()
@@ -99,24 +111,25 @@ def _stand_by(monitor: socket.socket, builder: socket.socket, title: ProcessTitl
         os._exit(code)
 
 
-def _build(orders: socket.socket, channel: socket.socket, title: ProcessTitle, hierarchy: Hierarchy) -> NoReturn:
+def _build(orders: Socket, channel: Socket, title: ProcessTitle, hierarchy: Hierarchy) -> NoReturn:
     code = 1
     directory = ""
     try:
         title.set("windlass-builder")
+        warm_up(hierarchy)
         received = wire.receive_launch(orders)
         orders.close()
         if received is not None:
             message, descriptors = received
             directory = str(message["directory"])
             with _noting_defects(directory):
-                ContainerBuilder(directory, channel, socket.socket(fileno=descriptors[0]), hierarchy).run()
+                ContainerBuilder(directory, channel, sockets.adopt(descriptors[0]), hierarchy).run()
         code = 0
     finally:
         os._exit(code)
 
 
-def _keep(orders: socket.socket, channel: socket.socket, title: ProcessTitle, hierarchy: Hierarchy) -> None:
+def _keep(orders: Socket, channel: Socket, title: ProcessTitle, hierarchy: Hierarchy) -> None:
     title.set("windlass-monitor")
     received = wire.receive_launch(orders)
     orders.close()
@@ -126,10 +139,9 @@ def _keep(orders: socket.socket, channel: socket.socket, title: ProcessTitle, hi
     directory = str(message["directory"])
     title.set("windlass-monitor " + os.path.basename(directory)[:12])
     with _noting_defects(directory):
-        control = socket.socket(fileno=descriptors[0])
+        control = sockets.adopt(descriptors[0])
         attach = [
-            (socket.socket(fileno=attached), wants)
-            for attached, wants in zip(descriptors[1:], message["attach"], strict=True)
+            (sockets.adopt(attached), wants) for attached, wants in zip(descriptors[1:], message["attach"], strict=True)
         ]
         try:
             built = receive_result(channel)

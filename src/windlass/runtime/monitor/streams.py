@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import time
 
 from windlass.runtime.monitor.attacher import Attacher
 from windlass.runtime.monitor.loop import READ, WRITE, Loop, Timer
+from windlass.runtime.sockets import Socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Streams:
 
     def attach(
         self,
-        connection: socket.socket,
+        connection: Socket,
         *,
         stdin: bool,
         stdout: bool = True,
