@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -76,9 +75,6 @@ def check(settings: Settings) -> None:
     registry_settings(mirrors=settings.registry_mirrors, insecure=settings.insecure_registries)
     filters = Filters(settings.exec_root / "seccomp", default=settings.seccomp_profile)
     filters.document(filters.profile_of("", privileged=False), ())
-    unknown = sorted(name for name in settings.default_ulimits if f"RLIMIT_{name.upper()}" not in vars(resource))
-    if unknown:
-        raise InvalidParameter(f"invalid ulimit type: {unknown[0]}")
     if settings.init_path and not os.access(settings.init_path, os.X_OK):
         raise InvalidParameter(f"init-path {settings.init_path} is no executable file")
 

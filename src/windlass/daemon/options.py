@@ -128,6 +128,17 @@ def _switch(text: str) -> dict[str, bool]:
     return {name: _bool_from_text(value) if equals else True}
 
 
+_ULIMITS: Final = frozenset(
+    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
+)
+
+
+def _ulimit_name(name: str) -> str:
+    if name not in _ULIMITS:
+        raise InvalidParameter(f"invalid ulimit type: {name}")
+    return name
+
+
 def _ulimit(text: str) -> dict[str, dict[str, Any]]:
     """`nofile=1024:2048`. Raises `InvalidParameter`."""
     match = re.fullmatch(r"([a-z]+)=(-?[0-9]+)(?::(-?[0-9]+))?", text)
@@ -137,7 +148,7 @@ def _ulimit(text: str) -> dict[str, dict[str, Any]]:
     hard = soft if match[3] is None else int(match[3])
     if hard != -1 and (soft > hard or soft == -1):
         raise InvalidParameter(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
-    return {match[1]: {"Name": match[1], "Hard": hard, "Soft": soft}}
+    return {_ulimit_name(match[1]): {"Name": match[1], "Hard": hard, "Soft": soft}}
 
 
 def _ulimits_from_json(key: str, value: Any) -> dict[str, dict[str, Any]]:
@@ -147,7 +158,11 @@ def _ulimits_from_json(key: str, value: Any) -> dict[str, dict[str, Any]]:
     for name, item in value.items():
         if not isinstance(item, dict) or any(type(item.get(part, 0)) is not int for part in ("Hard", "Soft")):
             raise _mismatch(f"{key}.{name}", item, "container.Ulimit")
-        limits[name] = {"Name": item.get("Name", name), "Hard": item.get("Hard", 0), "Soft": item.get("Soft", 0)}
+        limits[_ulimit_name(name)] = {
+            "Name": item.get("Name", name),
+            "Hard": item.get("Hard", 0),
+            "Soft": item.get("Soft", 0),
+        }
     return limits
 
 
