@@ -15,6 +15,7 @@ translated.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -129,6 +130,7 @@ def host_platform(machine: str | None = None) -> Platform:
     return Platform("linux", architecture, "" if architecture == "arm64" else variant)
 
 
+@functools.cache
 def maximum_platform() -> Platform:
     """The platform of this machine with the highest variant that its processor has: what it would like best."""
     platform = host_platform()
