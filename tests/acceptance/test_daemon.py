@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bench.__main__ import busybox_root
 
 from support import certificates, leaks
 from support.engine import PrivateEngine
@@ -158,6 +159,27 @@ def test_tls_lets_in_only_who_has_a_certificate(start: Start, tmp_path: Path) ->
         check=False,
     )
     assert known.stdout.strip() == "1.51", known.stderr
+    engine.call("POST", "/images/create?fromSrc=-&repo=busybox&tag=latest", busybox_root())
+    cat = subprocess.run(
+        [
+            *command,
+            "--tlscert",
+            f"{tmp_path}/cert.pem",
+            "--tlskey",
+            f"{tmp_path}/key.pem",
+            "run",
+            "-i",
+            "--rm",
+            "busybox",
+        ]
+        + ["sh", "-c", "cat; sleep 0.1; echo after the end of input"],
+        env=engine.environment,
+        input="x" * 1_000_000,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert cat.stdout == "x" * 1_000_000 + "after the end of input\n", cat.stderr
     (tmp_path / "empty").mkdir()
     environment = engine.environment | {"DOCKER_CERT_PATH": str(tmp_path / "empty")}
     unknown = subprocess.run([*command, *wanted], env=environment, capture_output=True, text=True, check=False)

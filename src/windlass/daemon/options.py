@@ -128,13 +128,11 @@ def _switch(text: str) -> dict[str, bool]:
     return {name: _bool_from_text(value) if equals else True}
 
 
-_ULIMITS: Final = frozenset(
-    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
-)
+_ULIMITS: Final = "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
 
 
 def _ulimit_name(name: str) -> str:
-    if name not in _ULIMITS:
+    if name not in _ULIMITS.split(" "):
         raise InvalidParameter(f"invalid ulimit type: {name}")
     return name
 
