@@ -41,6 +41,7 @@ from windlass.errors import SystemFailure, WindlassError
 from windlass.kernel import capabilities
 from windlass.logs.options import extra_attributes
 from windlass.networks.attachment import Attachment, EndpointConfig
+from windlass.runtime import tiny_init
 from windlass.runtime.records import CONFIG, LAUNCH
 
 Document = dict[str, Any]
@@ -255,6 +256,9 @@ class Preparation:
             return ""
         if configured := self._core.settings.init_path:
             return configured
+        # Not in the exec root, from which nothing may be executed where it is a hardened /run.
+        if built_in := tiny_init.write(str(self._core.settings.data_root)):
+            return built_in
         for name in _INIT_NAMES:
             for directory in _INIT_DIRECTORIES:
                 if os.access(f"{directory}/{name}", os.X_OK):
