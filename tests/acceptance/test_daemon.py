@@ -151,8 +151,9 @@ def test_tls_lets_in_only_who_has_a_certificate(start: Start, tmp_path: Path) ->
     )
     command = ["docker", "-H", f"tcp://127.0.0.1:{port}", "--tlsverify", "--tlscacert", f"{tmp_path}/ca.pem"]
     wanted = ["version", "--format", "{{.Server.APIVersion}}"]
+    mine = ["--tlscert", f"{tmp_path}/cert.pem", "--tlskey", f"{tmp_path}/key.pem"]
     known = subprocess.run(
-        [*command, "--tlscert", f"{tmp_path}/cert.pem", "--tlskey", f"{tmp_path}/key.pem", *wanted],
+        [*command, *mine, *wanted],
         env=engine.environment,
         capture_output=True,
         text=True,
@@ -160,19 +161,9 @@ def test_tls_lets_in_only_who_has_a_certificate(start: Start, tmp_path: Path) ->
     )
     assert known.stdout.strip() == "1.51", known.stderr
     engine.call("POST", "/images/create?fromSrc=-&repo=busybox&tag=latest", busybox_root())
+    script = "cat; sleep 0.1; echo after the end of input"
     cat = subprocess.run(
-        [
-            *command,
-            "--tlscert",
-            f"{tmp_path}/cert.pem",
-            "--tlskey",
-            f"{tmp_path}/key.pem",
-            "run",
-            "-i",
-            "--rm",
-            "busybox",
-        ]
-        + ["sh", "-c", "cat; sleep 0.1; echo after the end of input"],
+        [*command, *mine, "run", "-i", "--rm", "busybox", "sh", "-c", script],
         env=engine.environment,
         input="x" * 1_000_000,
         capture_output=True,
