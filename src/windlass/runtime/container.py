@@ -275,7 +275,7 @@ def _with_host_rights(steps: plan.Plan, kinds: Mapping[str, str | None], context
     new_user = "user" in kinds
     for position, step in enumerate(steps):
         if isinstance(step, step_types.SetOomScore) or (
-            isinstance(step, step_types.JoinNamespace) and step.kind not in {"mount", "user"}
+            isinstance(step, step_types.JoinNamespace) and step.kind != "user"
         ):
             carry_out((step,), context)
             done.add(position)

@@ -292,6 +292,10 @@ def test_no_name_of_a_parameter_leads_out_of_the_namespaces_directories(name: st
     [
         (lambda c: c["linux"]["namespaces"].append({"type": "pid"}), "duplicated"),
         (lambda c: c["linux"]["namespaces"].append({"type": "moon"}), "unknown namespace"),
+        (lambda c: c["linux"]["namespaces"].pop(0), "mount namespace of its own"),
+        (lambda c: c["linux"]["namespaces"][0].update(path="/proc/1/ns/mnt"), "mount namespace of its own"),
+        (lambda c: c["linux"]["namespaces"].pop(1), "UTS namespace"),
+        (lambda c: c["root"].update(path=""), "root.path"),
         (lambda c: c["process"].update(args=[]), "args"),
         (lambda c: c["process"].update(cwd="x"), "absolute"),
         (lambda c: c["linux"].update(uidMappings=[{"containerID": 0, "hostID": 1, "size": 1}]), "user namespace"),

@@ -36,7 +36,7 @@ from windlass.runtime.wire import LaunchFailure
 
 __all__ = ["Plan", "id_mapping", "namespaces", "plan_container", "plan_exec", "sysctl_namespace"]
 
-# Order of joining and making: a user namespace first (it owns the others), mount last (paths are the host's before).
+# Order of joining and making: a user namespace first, as it owns the others.
 _ORDER: Final = ("user", "pid", "network", "ipc", "uts", "cgroup", "time", "mount")
 
 
@@ -89,9 +89,7 @@ def _container_steps(config: Mapping[str, Any], *, pivot: bool) -> list[Step]:
     if sysctls := linux.get("sysctl"):
         # While the host's procfs is in reach, which no image can have replaced; it shows our own namespaces.
         steps.append(WriteSysctls(tuple((sysctl_path(name, kinds), str(value)) for name, value in sysctls.items())))
-    if "mount" in kinds:
-        steps += filesystem_steps(config, kinds, pivot=pivot)
-    return steps
+    return [*steps, *filesystem_steps(config, kinds, pivot=pivot)]
 
 
 def plan_exec(
@@ -114,9 +112,8 @@ def plan_exec(
 
 def _namespace_steps(linux: Mapping[str, Any], kinds: Mapping[str, str | None]) -> list[Step]:
     steps: list[Step] = []
-    joined = [JoinNamespace(kind, path) for kind in _ORDER if (path := kinds.get(kind))]
     # Those that the parent joins or makes when it forks stand first; it takes them from the plan.
-    steps += [step for step in joined if step.kind != "mount"]
+    steps += [JoinNamespace(kind, path) for kind in _ORDER if (path := kinds.get(kind))]
     new = tuple(kind for kind in _ORDER if kind in kinds and kinds[kind] is None)
     early = tuple(kind for kind in new if kind != "cgroup")
     if early:
@@ -131,5 +128,4 @@ def _namespace_steps(linux: Mapping[str, Any], kinds: Mapping[str, str | None]) 
     steps.append(EnterCgroup())
     if "cgroup" in new:
         steps.append(Unshare(("cgroup",)))
-    steps += [step for step in joined if step.kind == "mount"]
     return steps
