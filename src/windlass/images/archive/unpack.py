@@ -38,8 +38,14 @@ from windlass.images.archive.header import (
     invalid,
 )
 from windlass.images.archive.limits import DEFAULT_LIMITS, Limits
+from windlass.images.archive.places import Places
 from windlass.images.archive.reader import Source, TarReader
-from windlass.kernel.paths import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from windlass.kernel.paths import (
+    RESOLVE_BENEATH,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_SYMLINKS,
+    openat2,
+)
 
 WHITEOUT: Final = b".wh."
 OPAQUE: Final = b".wh..wh..opq"
@@ -49,8 +55,6 @@ _HOST_XATTRS: Final = frozenset({b"security.selinux", b"security.ima", b"securit
 """Labels and signatures by the host that packed it, which mean nothing (or something else) on this one."""
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
-_KEPT_DIRECTORIES: Final = 64
 _HOST_TROUBLE: Final = frozenset(
     {
         errno.ENOSPC,
@@ -101,15 +105,25 @@ class Unpacking:
     complete: bool = True
 
 
+IMPLIED: Final = Entry(b"", DIRECTORY, mode=0o755)
+"""Stands for the entry that an archive does not have for a directory on the way to another entry."""
+
 LAYER_ALONE: Final = Unpacking(Whiteouts.OVERLAY, complete=False)
 LAYER_ON_TREE: Final = Unpacking(Whiteouts.APPLY, complete=False)
 
 
 class Unpacked(NamedTuple):
-    """What came out: the size of all files together (as Docker counts a layer), and how many entries."""
+    """What came out.
+
+    Attributes:
+        size: of all files together, as Docker counts a layer.
+        implied: directories that had to be made though the archive has no entry for them, the root (an empty path) too
+            if it has none: what they look like is not known from this archive.
+    """
 
     size: int
     entries: int
+    implied: tuple[bytes, ...]
 
 
 def unpack(source: Source, root: int, how: Unpacking, *, prefix: bytes = b"") -> Unpacked:
@@ -124,7 +138,10 @@ def unpack(source: Source, root: int, how: Unpacking, *, prefix: bytes = b"") ->
         SystemFailure: the host refuses (disk full, no extended attributes, …).
     """
     reader = TarReader(source, limits=how.limits, complete=how.complete)
-    with _Tree(root, prefix, in_root=bool(prefix)) as tree:
+    # The links in a layer's own directory are the layer's; in a tree with layers below they may be theirs, and what
+    # this layer puts there replaces them.
+    on_tree = RESOLVE_NO_SYMLINKS if how.whiteouts is Whiteouts.APPLY else 0
+    with Places(root, prefix, RESOLVE_IN_ROOT if prefix else RESOLVE_BENEATH | on_tree) as tree:
         result = _Unpacker(reader, tree, how).run()
     reader.finish()
     return result
@@ -141,53 +158,16 @@ def clean(name: bytes) -> bytes:
     return name
 
 
-class _Tree:
-    """Directories below a root, found by the kernel and held open while they are in use."""
-
-    def __init__(self, root: int, prefix: bytes, *, in_root: bool) -> None:
-        self.root = root
-        self._prefix = prefix.strip(b"/")
-        self._resolve = RESOLVE_NO_MAGICLINKS | (RESOLVE_IN_ROOT if in_root else RESOLVE_BENEATH)
-        self._held: dict[bytes, int] = {}
-
-    def __enter__(self) -> _Tree:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while self._held:
-            os.close(self._held.popitem()[1])
-
-    def open(self, path: bytes) -> int:
-        """A descriptor of the directory at `path`, kept for later."""
-        fd = self._held.get(path)
-        if fd is not None:
-            return fd
-        fd = self.open_new(path)
-        if len(self._held) >= _KEPT_DIRECTORIES:
-            os.close(self._held.pop(next(iter(self._held))))
-        self._held[path] = fd
-        return fd
-
-    def open_new(self, path: bytes, flags: int = _OPEN_DIRECTORY) -> int:
-        """A new descriptor of what is at `path`."""
-        full = self._prefix + b"/" + path if self._prefix and path else self._prefix or path or b"."
-        return openat2(self.root, os.fsdecode(full), flags, resolve=self._resolve)
-
-    def forget(self, path: bytes) -> None:
-        """The directory at `path` goes away, with all below it."""
-        below = path + b"/"
-        for known in [known for known in self._held if known == path or known.startswith(below)]:
-            os.close(self._held.pop(known))
-
-
 class _Unpacker:
-    def __init__(self, reader: TarReader, tree: _Tree, how: Unpacking) -> None:
+    def __init__(self, reader: TarReader, tree: Places, how: Unpacking) -> None:
         self._reader = reader
         self._tree = tree
         self._how = how
         self._files: set[bytes] = set()
         self._directories: dict[bytes, Entry] = {}
         self._removed: set[bytes] = set()
+        self._above: set[bytes] = set()
+        """Directories, also of layers below, in which this layer has something."""
         self._size = 0
         self._count = 0
 
@@ -203,7 +183,8 @@ class _Unpacker:
                 self._finish_directory(path, directory)
         except OSError as error:
             raise _translated(error, entry) from error
-        return Unpacked(self._size, self._count)
+        implied = [path for path, directory in self._directories.items() if directory is IMPLIED]
+        return Unpacked(self._size, self._count, tuple(implied if b"" in self._directories else [*implied, b""]))
 
     def _entry(self, entry: Entry) -> None:
         path = clean(entry.name)
@@ -232,17 +213,33 @@ class _Unpacker:
 
     def _parent(self, path: bytes) -> int:
         """The directory in which an entry is made; missing ones come into being."""
+        above = path
+        while above not in self._above:
+            self._above.add(above)
+            above = above.rpartition(b"/")[0]
         try:
             return self._tree.open(path)
         except FileNotFoundError:
             pass
+        except OSError as error:
+            if error.errno not in {errno.ENOTDIR, errno.ELOOP} or not self._may_be_replaced(path):
+                raise
         above, _, base = path.rpartition(b"/")
-        self._directory(path, above, base, Entry(path, DIRECTORY, mode=0o755, uid=self._owner[0], gid=self._owner[1]))
+        self._directory(path, above, base, IMPLIED)
         return self._tree.open(path)
 
-    @property
-    def _owner(self) -> tuple[int, int]:
-        return self._how.owner or (0, 0)
+    def _may_be_replaced(self, path: bytes) -> bool:
+        """Whether what is no directory at `path` or above it is of a layer below, or a whiteout."""
+        if self._how.whiteouts is Whiteouts.PLAIN:
+            return False
+        on_tree = self._how.whiteouts is Whiteouts.APPLY
+        while path:
+            if path in self._files:
+                return False
+            if path in self._removed:
+                return True
+            path = path.rpartition(b"/")[0]
+        return on_tree
 
     def _directory(self, path: bytes, parent: bytes, base: bytes, entry: Entry) -> None:
         if not path:
@@ -255,24 +252,30 @@ class _Unpacker:
         try:
             os.mkdir(base, 0o700, dir_fd=directory)
         except FileExistsError:
-            if path not in self._directories:
-                self._existing_directory(directory, base, path)
+            known = path in self._directories
+            if not known and self._existing_directory(directory, base, path) and entry is IMPLIED:
+                return  # it is as it was
         self._directories[path] = entry
 
-    def _existing_directory(self, directory: int, base: bytes, path: bytes) -> None:
-        """Something is where a directory is to be: that of a layer below stays, anything else goes."""
+    def _existing_directory(self, directory: int, base: bytes, path: bytes) -> bool:
+        """Something is where a directory is to be: that of a layer below stays (then True), anything else goes."""
         status = os.stat(base, dir_fd=directory, follow_symlinks=False)
         if stat.S_ISDIR(status.st_mode):
-            return
+            return True
         was_removed = path in self._removed
         self._clear(directory, base, path, is_directory=True)
         os.mkdir(base, 0o700, dir_fd=directory)
         if was_removed:
             self._mark_opaque(path)
+        return False
 
     def _finish_directory(self, path: bytes, entry: Entry) -> None:
         fd = self._tree.open_new(path)
         try:
+            if entry is IMPLIED:
+                os.fchown(fd, *(self._how.owner or (0, 0)))
+                os.fchmod(fd, entry.mode)
+                return
             os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode)
             if entry.xattrs:
@@ -395,9 +398,9 @@ class _Unpacker:
 
     def _whiteout(self, parent: bytes, base: bytes, path: bytes) -> None:
         name = base[len(WHITEOUT) :]
+        self._parent(parent)
         if base == OPAQUE:
             if self._how.whiteouts is Whiteouts.OVERLAY:
-                self._parent(parent)
                 self._mark_opaque(parent)
             else:
                 self._remove_lower(parent)
@@ -423,7 +426,7 @@ class _Unpacker:
         """Carry a whiteout out, but for what this layer itself has put there."""
         if target in self._files:
             return
-        if target in self._directories:
+        if target in self._directories or target in self._above:
             self._remove_lower(target)
             return
         try:
@@ -440,7 +443,7 @@ class _Unpacker:
             return
         for name in map(os.fsencode, os.listdir(directory)):
             target = path + b"/" + name if path else name
-            if target in self._directories:
+            if target in self._directories or target in self._above:
                 self._remove_lower(target)
             elif target not in self._files:
                 self._remove(directory, name, target)
