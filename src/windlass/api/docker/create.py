@@ -34,7 +34,14 @@ def adapt_create(body: Document, version: Version) -> Adapted:
         host["NetworkMode"] = "bridge"
         if "default" in endpoints:
             endpoints["bridge"] = endpoints.pop("default")
-    mounts = [mount for mount in host.get("Mounts") or () if isinstance(mount, dict)]
+    if not isinstance(host["NetworkMode"], str):
+        raise InvalidParameter(
+            "invalid JSON: json: cannot unmarshal into Go struct field CreateRequest.HostConfig.NetworkMode of type "
+            "string"
+        )
+    # What is not of its type passes untouched: the engine reads every field and names the wrong one.
+    listed = host.get("Mounts")
+    mounts = [mount for mount in listed if isinstance(mount, dict)] if isinstance(listed, list) else []
     _drop_unknown_fields(body, host, endpoints, mounts, version)
     _check_mounts(mounts, version)
     if version < (1, 44) and len(endpoints) > 1:
@@ -93,6 +100,12 @@ def _drop_unknown_fields(
                 endpoint.pop("GwPriority", None)
 
 
+def _member(parent: Document, name: str) -> Document:
+    """A member that is an object, or nothing."""
+    value = parent.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def _options(mounts: list[Document], name: str) -> list[Document]:
     return [mount[name] for mount in mounts if isinstance(mount.get(name), dict)]
 
@@ -104,7 +117,7 @@ def _check_mounts(mounts: list[Document], version: Version) -> None:
             for name, wanted in _OPTIONS.items():
                 if mount.get(name) is not None and kind != wanted:
                     raise InvalidParameter(f'{name} must not be specified on mount type "{kind}"')
-        bind, volume = mount.get("BindOptions") or {}, mount.get("VolumeOptions") or {}
+        bind, volume = _member(mount, "BindOptions"), _member(mount, "VolumeOptions")
         if version < (1, 44) and kind == "bind" and bind.get("ReadOnlyForceRecursive"):
             raise InvalidParameter("BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer")
         if version < (1, 45) and volume.get("Subpath"):
@@ -117,7 +130,7 @@ def _volume_driver(host: Document, mounts: list[Document], version: Version, war
     if not host.get("VolumeDriver") or version < (1, 48):
         return
     for mount in mounts:
-        driver = (mount.get("VolumeOptions") or {}).get("DriverConfig") or {}
+        driver = _member(_member(mount, "VolumeOptions"), "DriverConfig")
         if mount.get("Type") == "volume" and not driver.get("Name"):
             warnings.append(
                 "WARNING: the container-wide volume-driver configuration is ignored for volumes specified via 'mount'. "
