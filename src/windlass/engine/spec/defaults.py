@@ -7,7 +7,7 @@ from typing import Any, Final
 
 Document = dict[str, Any]
 
-OCI_VERSION: Final = "1.2.0"
+OCI_VERSION: Final = "1.0.2"  # the newest that all installed runtimes accept: crun before 1.9 refuses later ones
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 MOUNTS: Final = (
