@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -17,12 +18,14 @@ from windlass.engine.seccomp import Filters
 from windlass.errors import InvalidParameter, NotImplementedByEngine
 from windlass.images import Images
 from windlass.images.registry.settings import registry_settings
+from windlass.kernel import cgroups
 from windlass.logs.options import validate_options
 from windlass.networks import Networks, NetworkSettings, parse_address_pools
 from windlass.runtime.client import Launcher
 from windlass.volumes import Volumes
 
 _Room = TypeVar("_Room")
+_log = logging.getLogger("windlass.daemon")
 
 
 @dataclass
@@ -87,10 +90,20 @@ def use_proxies(settings: Settings) -> None:
             os.environ[name] = os.environ[name.upper()] = value
 
 
+def make_room_for_groups() -> None:
+    """In a container of another engine (control groups v2) our processes must leave the top group."""
+    try:
+        if cgroups.make_room(cgroups.detect()):
+            _log.info("Moved the processes of the top control group to /init")
+    except OSError as error:
+        _log.warning("Containers may not get limits: %s", error)
+
+
 async def open_rooms(settings: Settings) -> Rooms:
     """Open them at once; when one fails, those that did open are closed again."""
     check(settings)
     use_proxies(settings)
+    make_room_for_groups()
     data = settings.data_root
     networks = network_settings(settings)
     async with contextlib.AsyncExitStack() as stack:
