@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from windlass.engine.core import Core
 from windlass.engine.filters import NO_FILTERS
+from windlass.engine.images import ImageWork
 from windlass.engine.listing import Listing
 
 Document = dict[str, Any]
@@ -15,12 +16,12 @@ Document = dict[str, Any]
 TYPES: Final = ("container", "image", "volume", "build-cache")
 
 
-async def usage(core: Core, listing: Listing, types: Sequence[str]) -> Document:
+async def usage(core: Core, listing: Listing, images: ImageWork, types: Sequence[str]) -> Document:
     """Usage of the given kinds, of all if none is given."""
     wanted = set(types) or set(TYPES)
     jobs: dict[str, Any] = {}
     if "image" in wanted:
-        jobs["image"] = core.images.usage()
+        jobs["image"] = core.images.usage(images.in_use())
     if "container" in wanted:
         jobs["container"] = listing.summaries(all=True, limit=0, size=True, filters=NO_FILTERS)
     if "volume" in wanted:
@@ -28,9 +29,7 @@ async def usage(core: Core, listing: Listing, types: Sequence[str]) -> Document:
     results = dict(zip(jobs, await asyncio.gather(*jobs.values()), strict=True))
     document: Document = {}
     if "image" in results:
-        images = results["image"]
-        document["LayersSize"] = images["LayersSize"]
-        document["Images"] = images["Images"]
+        document |= results["image"]
     if "container" in results:
         document["Containers"] = results["container"]
     if "volume" in results:

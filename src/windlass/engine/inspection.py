@@ -83,7 +83,8 @@ class Inspection:
     @staticmethod
     def _requested(endpoint: Document) -> Document:
         """An endpoint that is not there: the wishes without the facts."""
-        blank = {"NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0}
+        # Which network that was is known once it was connected.
+        blank = {"EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0}
         blank |= {"IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "DNSNames": None}
         return endpoint | blank
 
@@ -110,7 +111,7 @@ class Inspection:
             "ResolvConfPath": f"{run}/resolv.conf" if named else "",
             "HostnamePath": f"{run}/hostname" if named else "",
             "HostsPath": f"{run}/hosts" if named else "",
-            "LogPath": log_path(core, container),
+            "LogPath": log_path(core, container) if container.state.started_at else "",
             "Name": f"/{container.name}",
             "RestartCount": container.restart_count,
             "Driver": container.driver,

@@ -65,7 +65,8 @@ class Listing:
             summary = self._inspection.summary(container)
             if size:
                 try:
-                    summary |= await self._inspection.sizes(container)
+                    sizes = await self._inspection.sizes(container)
+                    summary |= {name: value for name, value in sizes.items() if value}
                 except (WindlassError, OSError):
                     continue  # it has just been removed
             summaries.append(summary)

@@ -97,6 +97,30 @@ def clean(path: str) -> str:
     return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
+def holds_or_is_in(path: str, other: str) -> bool:
+    """Whether one of two directories is the other or is in it."""
+    first, second = sorted((clean(path).rstrip("/") + "/", clean(other).rstrip("/") + "/"), key=len)
+    return second.startswith(first)
+
+
+def beside_engine(point: MountPoint, data_root: str) -> MountPoint:
+    """A bind of a directory that holds the engine's own, or is in it, hears of unmounts there.
+
+    Otherwise a container would keep the mounts of others from going away. Raises `InvalidParameter` for a propagation
+    that does not do that.
+    """
+    if point.type != "bind" or not holds_or_is_in(point.source, data_root):
+        return point
+    wanted = (point.spec.get("BindOptions") or {}).get("Propagation", "")
+    if wanted and wanted not in {"rslave", "rshared"}:
+        raise InvalidParameter(
+            'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within '
+            f'the daemon root, daemon root: "{data_root}", bind mount source: "{point.source}", '
+            f'propagation: "{wanted}"'
+        )
+    return point if wanted else replace(point, propagation="rslave")
+
+
 def valid_mode(mode: str) -> bool:
     """Whether `mode` is a list of known options, at most one of each family."""
     if not mode:

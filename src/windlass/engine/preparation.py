@@ -140,7 +140,9 @@ class Preparation:
         except WindlassError as error:
             raise type(error)(f"failed to set up container networking: {error}") from None
         container.attachment = attachment.to_json()
-        for endpoint_made in attachment.endpoints.values():
+        for name, endpoint_made in attachment.endpoints.items():
+            if name in container.endpoints:
+                container.endpoints[name]["NetworkID"] = endpoint_made.network_id
             self._network_event(container, "connect", endpoint_made.network_id, endpoint_made.network_name)
         return attachment
 

@@ -119,7 +119,9 @@ def document(
         },
         "memory_stats": used,
     }
-    result["blkio_stats"] = dict.fromkeys(_BLKIO) | {
+    # The first hierarchy has files for all of them, the second for two.
+    rest: Document = dict.fromkeys(_BLKIO) if usage.get("percpu_usage") is None else {name: [] for name in _BLKIO}
+    result["blkio_stats"] = rest | {
         "io_service_bytes_recursive": _operations(figures.blkio.service_bytes),
         "io_serviced_recursive": _operations(figures.blkio.serviced),
     }

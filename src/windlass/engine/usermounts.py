@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from windlass.engine import joins
 from windlass.engine.container import Container
 from windlass.engine.core import Core, log
-from windlass.engine.mountpoints import DEFAULT_PROPAGATION, MountPoint, tmpfs_options
+from windlass.engine.mountpoints import DEFAULT_PROPAGATION, MountPoint, holds_or_is_in, tmpfs_options
 from windlass.engine.spec.mounts import UserMount
 from windlass.errors import InvalidParameter, SystemFailure, WindlassError
 from windlass.kernel import mounts
@@ -147,6 +147,8 @@ class UserMounts:
                     f"path {point.source} is mounted on {_mount_of(point.source)} but it is not a shared mount"
                 )
             if "slave" in wanted and not (shared or slave):
+                if holds_or_is_in(point.source, str(self._core.settings.data_root)):
+                    return DEFAULT_PROPAGATION  # it was not the user's wish
                 raise SystemFailure(
                     f"path {point.source} is mounted on {_mount_of(point.source)} but it is not a shared or slave mount"
                 )

@@ -15,6 +15,7 @@ from windlass.engine.container import Container
 from windlass.engine.core import Core
 from windlass.engine.mountpoints import (
     MountPoint,
+    beside_engine,
     clean,
     parse_bind,
     parse_mount,
@@ -48,7 +49,8 @@ class VolumeMounts:
             if path not in container.mount_points and path not in taken:
                 point = parse_mount({"Type": "volume", "Target": path})
                 driver = host_config["VolumeDriver"]
-                await self._volume(container, replace(point, driver=driver))
+                made = await self._volume(container, replace(point, driver=driver))
+                container.mount_points[path] = replace(made, mode="")
         if any(point.copy_data for point in container.mount_points.values()):
             await self._fill(container, frozenset(declared))
 
@@ -70,6 +72,7 @@ class VolumeMounts:
         if point.destination in taken:
             raise InvalidParameter(f"Duplicate mount point: {point.destination}")
         taken.add(point.destination)
+        point = beside_engine(point, str(self._core.settings.data_root))
         match point.type:
             case "volume":
                 point = await self._volume(container, point)

@@ -31,7 +31,7 @@ class SystemOperations:
 
     async def system_data_usage(self, *, types: Sequence[str]) -> Document:
         """SystemDataUsage."""
-        return await df.usage(self.parts.core, self.parts.listing, types)
+        return await df.usage(self.parts.core, self.parts.listing, self.parts.images, types)
 
     async def system_events(self, *, since: int | None, until: int | None, filters: Filters) -> AsyncIterator[Document]:
         """SystemEvents."""
