@@ -5,6 +5,7 @@ Every step checks what it claims; the first that is not true ends the demo with 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -296,8 +297,11 @@ class Demo:
         self.stop()
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         self.prove(not [m for m in mounts if m.startswith(str(self.root))], "no mount is left")
+        mark = hashlib.sha256(str(self.root / "run").encode()).hexdigest()[:8]
         links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-        self.prove("veth" not in links or "wl" not in links, "no interface is left")
+        self.prove(mark not in links, "no interface is left")
+        groups = [group for group in Path("/sys/fs/cgroup").glob("*") if (group / f"windlass-{mark}").exists()]
+        self.prove(not groups, "no control group is left")
 
 
 def main() -> int:
