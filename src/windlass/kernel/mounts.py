@@ -240,7 +240,6 @@ def detached_overlay(source: str, lower: Sequence[str], data: Sequence[tuple[str
             each = [("lowerdir+", path) for path in layers]
             return new_filesystem("overlay", source, [*each, *rest], attributes=attributes)
         numbers = ":".join(hold(path).rpartition("/")[2] for path in lower)
-        rest = [(key, hold(value) if value and key in {"upperdir", "workdir"} else value) for key, value in rest]
         if len(numbers) > _LONGEST_VALUE:
             raise OSError(errno.E2BIG, f"mount overlay: {len(lower)} lower directories need Linux 6.5", source)
         with _working_directory("/proc/self/fd"):
