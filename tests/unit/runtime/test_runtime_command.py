@@ -227,7 +227,7 @@ def test_the_master_of_a_terminal_is_sent_to_the_console_socket(runtime: Runtime
         runtime("create", "-b", bundle, "--console-socket", path, identifier)
         master = receive_master(listener)
         runtime("start", identifier)
-        assert read_until(master, b"17 71\r\n")
+        assert read_until(master, b"17 71\r\n").startswith(b"17 71")
         os.write(master, b"line\n")
         assert read_until(master, b"got line\r\n")
         runtime("exec", "-d", "-t", "--console-socket", path, identifier, "tty")

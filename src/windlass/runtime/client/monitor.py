@@ -259,12 +259,14 @@ class Monitor:
             self._exit.set_result(records.exit_from_json(event))
         for queue in self._listeners:
             queue.put_nowait(event)
+        if kind == "exit" and self._link is not None:
+            self._link.close()  # its last word
 
     def _on_lost(self) -> None:
         """The connection has ended; after "exit" that is how it should be."""
         if self._started is not None and not self._started.done():
             self._started.set_exception(LinkLost())
-        if not self._established or (self._link is not None and self._link.closed):
+        if not self._established or (self._link is not None and self._link.closed and not self._exit.done()):
             return
         for ended in self._execs.values():
             if not ended.done():
