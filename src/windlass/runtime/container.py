@@ -64,6 +64,7 @@ def create_process(
     preserve: int = 0,
     pivot: bool = True,
     optional_rlimits: Collection[str] = (),
+    new_keyring: bool = True,
 ) -> Process:
     """Make the init of a container.
 
@@ -82,13 +83,19 @@ def create_process(
         preserve: how many descriptors from 3 on the program keeps.
         pivot: False where the host's root is a ramfs.
         optional_rlimits: types of limits that are defaults, and give way to what the host can grant.
+        new_keyring: a session keyring of its own, instead of the caller's.
 
     Raises:
         LaunchFailure: with the stage that failed and runc's words where it has some.
     """
     seccomp, config = _with_filter(seccomp, config)
     steps = plan.plan_container(
-        config, gate=gate is not None, pivot=pivot, preserve=preserve, optional_rlimits=optional_rlimits
+        config,
+        gate=gate is not None,
+        pivot=pivot,
+        preserve=preserve,
+        optional_rlimits=optional_rlimits,
+        new_keyring=new_keyring,
     )
     kinds = plan.namespaces(config)
     _refuse_host_sysctls(steps, kinds)

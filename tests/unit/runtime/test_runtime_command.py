@@ -27,6 +27,8 @@ from windlass.runtime.command.execute import process_document
 from windlass.runtime.command.inspect import parse_duration
 from windlass.runtime.command.parser import UsageError, build_parser
 from windlass.runtime.command.store import CommandError
+from windlass.runtime.plan import plan_container
+from windlass.runtime.plan.steps import NewSessionKeyring
 
 SOURCE = str(Path(windlass.__file__).resolve().parents[1])
 CODE = f"import sys; sys.path.append({SOURCE!r}); from windlass.runtime.command import program; "
@@ -446,6 +448,12 @@ def test_an_exec_is_the_containers_process_changed_by_the_options() -> None:
             process_document(exec_options(f"--user={bad or ':'}", "id", "x"), config)
     with pytest.raises(CommandError):
         process_document(exec_options("id"), config)
+
+
+def test_a_keyring_can_be_the_callers() -> None:
+    config = oci_config(["true"], rootfs="/r")
+    assert any(isinstance(step, NewSessionKeyring) for step in plan_container(config))
+    assert not any(isinstance(step, NewSessionKeyring) for step in plan_container(config, new_keyring=False))
 
 
 def test_features_promise_only_what_there_is() -> None:

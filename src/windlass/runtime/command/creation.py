@@ -115,6 +115,7 @@ def _create(
             state=state,
             preserve=options.preserve_fds + int(os.environ.get("LISTEN_FDS") or 0),
             pivot=not options.no_pivot,
+            new_keyring=not options.no_new_keyring,
         )
         os.close(gate)
         for warning in made.warnings:

@@ -24,6 +24,7 @@ from windlass.runtime.plan.process import affinity_step, process_steps
 from windlass.runtime.plan.steps import (
     EnterCgroup,
     JoinNamespace,
+    NewSessionKeyring,
     Plan,
     SetHostname,
     SetOomScore,
@@ -47,6 +48,7 @@ def plan_container(
     pivot: bool = True,
     preserve: int = 0,
     optional_rlimits: Collection[str] = (),
+    new_keyring: bool = True,
 ) -> Plan:
     """The steps for a container's init.
 
@@ -56,6 +58,7 @@ def plan_container(
         pivot: False for hosts whose own root is a ramfs, which cannot be pivoted.
         preserve: how many descriptors from 3 on the program keeps.
         optional_rlimits: types of limits that nobody asked for: they may give way to the host's.
+        new_keyring: a session keyring of its own, instead of the caller's.
 
     Raises:
         LaunchFailure: the configuration asks for what cannot be, with runc's words where it has some.
@@ -63,7 +66,7 @@ def plan_container(
     with _shapes():
         steps = _container_steps(config, pivot=pivot)
         steps += process_steps(config, gate=gate, preserve=preserve, optional_rlimits=optional_rlimits)
-        return tuple(steps)
+        return tuple(step for step in steps if new_keyring or not isinstance(step, NewSessionKeyring))
 
 
 @contextmanager
