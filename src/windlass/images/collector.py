@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from windlass.errors import Conflict
 from windlass.images.catalog import Catalog
 from windlass.images.content import ContentStore
 from windlass.images.records import ImageRecord, Records
@@ -69,23 +70,25 @@ class Collector:
         """Remove layers of no image on which nothing stands, again and again, until there is none."""
         names = {layer_name(chain_id) for chain_id in wanted}
         gone: list[Digest] = []
+        kept: set[str] = set()
         while True:
             infos = list(self._driver.walk())
             needed = {info.parent for info in infos}
-            free = []
-            for info in infos:
-                if not info.is_layer or info.name in needed or info.name in names:
-                    continue
-                # The mount points of an image's containers stay as long as the image does.
-                if is_init_layer(info.name) and (info.parent is None or info.parent in names):
-                    continue
-                free.append(info.name)
+            free = [info for info in infos if info.is_layer and info.name not in needed | names | kept]
+            # The mount points of an image's containers stay as long as the image does.
+            free = [
+                one for one in free if not (is_init_layer(one.name) and (one.parent is None or one.parent in names))
+            ]
             if not free:
                 return gone
-            for name in free:
-                self._driver.remove(name)
-                if not is_init_layer(name):
-                    gone.append(Digest(f"sha256:{name}"))
+            for info in free:
+                try:
+                    self._driver.remove(info.name)
+                except Conflict:
+                    kept.add(info.name)  # a container has come to stand on it just now
+                    continue
+                if not is_init_layer(info.name):
+                    gone.append(Digest(f"sha256:{info.name}"))
 
     def problems(self, *, thorough: bool) -> Iterator[Problem]:
         """What is missing or, if `thorough`, damaged (every blob is read). What is too much is collected, not told."""

@@ -81,20 +81,24 @@ class LayerStore:
             InvalidParameter: size, digest or diff ID are not as expected, or the archive is malformed; nothing is kept.
         """
         with self.staging(chunks, parent, known=descriptor, keep=keep, diff_id=diff_id) as staged:
-            return self.place(staged, chain_id)
+            return self.place(staged, chain_id, parent)
 
-    def make(self, chunks: Iterable[bytes], below: list[Digest]) -> LayerRecord:
+    def make(self, chunks: Iterable[bytes], below: list[Digest], *, diff_id: Digest | None = None) -> LayerRecord:
         """Make a layer of an archive, compressed or not, on the layers with the diff IDs `below`.
 
         A blob is kept as it comes if registries know its compression, else compressed here. Raises InvalidParameter
-        where the archive is malformed or has no end; nothing is kept.
+        where the archive is malformed, has no end or is not what `diff_id` names; nothing is kept.
         """
         parent = chain_ids(below)[-1] if below else None
-        with self.staging(chunks, parent, pack=True) as staged:
-            return self.place(staged, chain_ids([*below, staged.diff_id])[-1])
+        with self.staging(chunks, parent, pack=True, diff_id=diff_id) as staged:
+            return self.place(staged, chain_ids([*below, staged.diff_id])[-1], parent)
 
-    def place(self, staged: Staged, chain_id: Digest) -> LayerRecord:
-        """Give a staged layer its name."""
+    def place(self, staged: Staged, chain_id: Digest, parent: Digest | None) -> LayerRecord:
+        """Give a staged layer its name, and its parent if it was staged without."""
+        name = None if parent is None else layer_name(parent)
+        info = self._driver.stat(staged.snapshot)
+        if info is not None and info.parent != name:
+            self._driver.stand(staged.snapshot, name)
         self._driver.commit(layer_name(chain_id), staged.snapshot)
         return LayerRecord(
             blob=staged.blob["digest"],
@@ -153,19 +157,19 @@ class LayerStore:
             plain = _shown(decompressed(arriving, kind), hasher.update)
             if recompress:
                 kind, plain = "gzip", _packed(plain, ingest)
-            unpacked = self._unpack(plain, snapshot, complete=pack)
+            size_of_files = self._unpack(plain, snapshot, complete=pack)
             for _ in arriving:
                 pass  # what stands behind the end of a compressed stream belongs to the blob, too
             found = digest_of_hash(hasher)
             if keep:
                 ingest.verify()
             if diff_id is not None and found != diff_id:
-                raise InvalidParameter(f"invalid diffID for layer {expected}: expected {diff_id!r}, got {found!r}")
+                raise InvalidParameter(f'invalid diffID for layer {expected}: expected "{diff_id}", got "{found}"')
             if keep:
                 blob = ingest.publish()
                 known = known or Descriptor(mediaType=LAYER_TYPES[kind], digest=blob, size=ingest.size)
         assert known is not None, "a blob that is not kept is known"
-        return Staged(snapshot, known, found, unpacked)
+        return Staged(snapshot, known, found, size_of_files)
 
     def _unpack(self, plain: Iterator[bytes], snapshot: str, *, complete: bool) -> int:
         how = LAYER_ON_TREE if self._driver.needs_parent else LAYER_ALONE
@@ -176,7 +180,9 @@ class LayerStore:
                 os.fchown(root, 0, 0)
                 os.fchmod(root, 0o755)
             with ahead(plain) as read:
-                return unpack(read, root, dataclasses.replace(how, complete=complete)).size
+                unpacked = unpack(read, root, dataclasses.replace(how, complete=complete))
+            self._driver.imply(snapshot, unpacked.implied)
+            return unpacked.size
         finally:
             os.close(root)
 

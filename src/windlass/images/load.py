@@ -17,8 +17,9 @@ import asyncio
 import contextlib
 import dataclasses
 import posixpath
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -50,6 +51,7 @@ from windlass.oci.reference import Reference, parse_reference
 _DOCUMENT_LIMIT: Final = 16 << 20
 _MOST_FILES: Final = 100_000
 _MOST_LINKS: Final = 16
+_PIECE: Final = 1 << 20
 
 
 @dataclass
@@ -349,17 +351,16 @@ def _layer(
             raise InvalidParameter(
                 f'invalid diffID for layer {number}: expected "{diff_ids[number]}", got "{staged.diff_id}"'
             )
-        placed = images.layers.place(staged, chain[-1])
+        placed = images.layers.place(staged, chain[-1], chain[-2] if number else None)
         images.remember_layer(placed)
         return placed
-    descriptor = Descriptor(mediaType=blob["mediaType"], digest=blob["digest"], size=blob["size"])
-    if not descriptor["mediaType"]:
-        raise InvalidParameter(f"invalid archive: layer {blob['digest']} is no archive that can be a layer")
     with images.content.path(blob["digest"]).open("rb", buffering=0) as file:
-        pieces: Callable[[], bytes] = lambda: file.read(1 << 20)  # noqa: E731
-        placed = images.layers.receive(
-            iter(pieces, b""), descriptor, diff_ids[number], chain[-1], chain[-2] if number else None, keep=False
-        )
+        pieces = iter(partial(file.read, _PIECE), b"")
+        if not exact:
+            placed = images.layers.make(pieces, diff_ids[:number], diff_id=diff_ids[number])
+        else:
+            parent = chain[-2] if number else None
+            placed = images.layers.receive(pieces, blob, diff_ids[number], chain[-1], parent, keep=False)
     images.remember_layer(placed)
     return placed
 

@@ -204,6 +204,9 @@ class Images:
                     now = now.with_name(name, image_id)
             return now
 
+        for _, record, _ in listed:
+            for layer in record.layers:
+                self.driver.settle(layer_name(layer.chain_id))
         # What the record names is on the disk before the record is.
         sync_filesystem(self.root)
         self.records.update(change)
@@ -276,6 +279,11 @@ class Images:
     async def helped(self, work: Callable[[], T]) -> T:
         """Run something short that may wait for the disk."""
         return await in_thread(work, self.helpers)
+
+    async def fsck(self, *, thorough: bool = True) -> builtins.list[str]:
+        """What is missing or, if `thorough` (every blob is read), damaged; a line each."""
+        found = await in_thread(lambda: list(self.collector.problems(thorough=thorough)), self.workers)
+        return [f"{what} (image {image_id})" if image_id else what for what, image_id in found]
 
     # Describing
 

@@ -14,9 +14,9 @@ The disk is the truth and is read once, when the store opens; after that every q
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -44,6 +44,8 @@ class Directories:
         self._roots = f"{root}/roots"
         self._trash = Trash(f"{root}/trash", destroy)
         self._parents: dict[str, Info] = {}
+        self._lock = threading.Lock()
+        """Held for changes of the table that depend on other entries; reading needs none."""
 
     def open(self) -> None:
         """Read what is there; give up what is not complete."""
@@ -108,8 +110,19 @@ class Directories:
         return path
 
     def complete(self, name: str, parent: str | None) -> None:
-        """The snapshot is ready to be used."""
+        """The snapshot is ready to be used. Raises NotFound if what it stands on has gone meanwhile (a layer that is
+        being made may be ahead of its parents)."""
         os.symlink(parent or _NONE, f"{self._roots}/{name}/{_PARENT}")
+        with self._lock:
+            if parent is not None and not name.startswith("."):
+                self.find(parent)
+            self._parents[name] = Info(name, parent, False)
+
+    def stand(self, name: str, parent: str | None) -> None:
+        """A writable snapshot stands on something else."""
+        link = f"{self._roots}/{name}/{_PARENT}"
+        os.symlink(parent or _NONE, f"{link}.new")
+        os.rename(f"{link}.new", link)
         self._parents[name] = Info(name, parent, False)
 
     def abandon(self, name: str) -> None:
@@ -119,26 +132,25 @@ class Directories:
 
     def commit(self, layer: str, name: str) -> None:
         """Rename a writable snapshot to a layer. If the layer is there, the snapshot goes."""
-        info = self.find(name)
-        try:
-            os.rename(f"{self._roots}/{name}", f"{self._layers}/{layer}")
-        except OSError as error:
-            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY} or layer not in self._parents:
-                raise
-            self.abandon(name)
-            return
-        self._parents[layer] = Info(layer, info.parent, True)
-        del self._parents[name]
+        with self._lock:
+            info = self.find(name)
+            if layer not in self._parents:
+                os.rename(f"{self._roots}/{name}", f"{self._layers}/{layer}")
+                self._parents[layer] = Info(layer, info.parent, True)
+                del self._parents[name]
+                return
+        self.abandon(name)
 
     def remove(self, name: str) -> None:
         """Throw a snapshot away. Raises Conflict if another one stands on it."""
-        info = self._parents.get(name)
-        if info is None:
-            return
-        if info.is_layer and any(other.parent == name for other in list(self._parents.values())):
-            raise Conflict(f"something stands on layer {name}")
-        # First out of the table, so that nobody finds it half-gone.
-        del self._parents[name]
+        with self._lock:
+            info = self._parents.get(name)
+            if info is None:
+                return
+            if info.is_layer and any(other.parent == name for other in self._parents.values()):
+                raise Conflict(f"something stands on layer {name}")
+            # First out of the table, so that nobody finds it half-gone.
+            del self._parents[name]
         try:
             self._trash.throw(self.path(info))
         except OSError:

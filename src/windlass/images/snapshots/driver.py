@@ -7,6 +7,8 @@
     walk      all of them                        usage    what a snapshot takes itself, without what is below
     changes   what it has that its parent has not, and the other way round     pack   the same as a layer archive
 
+(and three for layers that are unpacked before it is known what they stand on: stand, imply, settle)
+
     layer A ◀─ layer B ◀─ B's mount points ◀┬─ container 1
                                             └─ container 2        ◀─ : stands on (parent)
 
@@ -20,7 +22,7 @@ host fails, `NotFound` for unknown names, `Conflict` where something stands on w
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from windlass.images.trees import Usage
@@ -73,6 +75,19 @@ class Driver(Protocol):
 
     def directory(self, name: str) -> str:
         """Where a snapshot that is being made a layer is unpacked into."""
+        ...
+
+    def stand(self, name: str, parent: str | None) -> None:
+        """The writable snapshot `name`, made on nothing, stands on a layer after all. Only if not `needs_parent`."""
+        ...
+
+    def imply(self, name: str, directories: Sequence[bytes]) -> None:
+        """In the snapshot `name`, these directories (paths; empty: the root) are there only because something is in
+        them. What they look like is the parent's matter, and settled when all parents are there."""
+        ...
+
+    def settle(self, layer: str) -> None:
+        """Let the implied directories of a layer look as those of the layers below, which are there now."""
         ...
 
     def commit(self, layer: str, name: str) -> None:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from windlass.errors import InvalidParameter, NotImplementedByEngine
 from windlass.images import trees
 from windlass.images.archive.pack import pack_overlay
-from windlass.images.snapshots import changes
+from windlass.images.snapshots import changes, implied
 from windlass.images.snapshots.directories import Directories, opened
 from windlass.images.snapshots.driver import Change, Info
 from windlass.kernel.mounts import Mount, detached, mountinfo
@@ -36,6 +37,7 @@ class OverlayDriver:
     def __init__(self, root: str) -> None:
         self.root = root
         self._directories = Directories(root)
+        self._settling = threading.Lock()
 
     def open(self) -> None:
         """An overlay on overlay, NFS or FAT is refused by the kernel, and only when it is mounted: try it."""
@@ -91,6 +93,20 @@ class OverlayDriver:
 
     def _files(self, info: Info) -> str:
         return f"{self._directories.path(info)}/fs"
+
+    def stand(self, name: str, parent: str | None) -> None:
+        """Another link."""
+        self._directories.stand(name, parent)
+
+    def imply(self, name: str, directories: Sequence[bytes]) -> None:
+        """Noted beside the files."""
+        implied.note(self._directories.path(self._directories.find(name)), directories)
+
+    def settle(self, layer: str) -> None:
+        """From the layers below."""
+        info = self._directories.find(layer)
+        with self._settling:
+            implied.settle(self._directories.path(info), self._lower(info.parent))
 
     def commit(self, layer: str, name: str) -> None:
         """A layer has no work directory."""

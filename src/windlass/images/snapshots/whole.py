@@ -6,9 +6,9 @@ while unpacking, and what a container wrote is found by comparing two trees.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from windlass.errors import InvalidParameter, NotFound, NotImplementedByEngine
+from windlass.errors import Conflict, InvalidParameter, NotFound, NotImplementedByEngine
 from windlass.images import trees
 from windlass.images.snapshots import changes
 from windlass.images.snapshots.directories import Directories, opened
@@ -75,6 +75,16 @@ class WholeTreeDriver:
     def directory(self, name: str) -> str:
         """The whole tree."""
         return self._files(self._directories.find(name))
+
+    def stand(self, name: str, parent: str | None) -> None:
+        """What a tree stands on is in it."""
+        raise Conflict(f"snapshot {name} cannot be put on another one")
+
+    def imply(self, name: str, directories: Sequence[bytes]) -> None:
+        """They were there, and are as they were."""
+
+    def settle(self, layer: str) -> None:
+        """Nothing is open."""
 
     def commit(self, layer: str, name: str) -> None:
         """A rename."""
