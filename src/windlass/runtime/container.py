@@ -16,38 +16,26 @@ from __future__ import annotations
 import array  # noqa: F401 - socket.send_fds imports it, and a child of ours imports nothing
 import contextlib
 import errno
-import json
 import os
-import signal
 import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from windlass.kernel import capabilities, idmap, namespaces, process, pty, seccomp
-from windlass.kernel.mounts import Mount, new_filesystem
-from windlass.runtime import hooks, plan
+from windlass.kernel import capabilities, namespaces, seccomp
+from windlass.kernel.mounts import Mount
+from windlass.runtime import plan
+from windlass.runtime.follow import Process, follow
+from windlass.runtime.init.children import become_exec, become_init, make_init
 from windlass.runtime.init.context import Context
-from windlass.runtime.init.devices import use_terminal
-from windlass.runtime.init.executor import carry_out, clone_flags, hide, join_namespace, open_namespace, prepare
-from windlass.runtime.listener import hand_over_listener
+from windlass.runtime.init.executor import clone_flags, open_namespace
 from windlass.runtime.plan import steps as step_types
-from windlass.runtime.trees import Trees, add_mapped_trees, open_trees
+from windlass.runtime.trees import Trees, open_trees
 from windlass.runtime.wire import LaunchFailure
 
 if TYPE_CHECKING:
     from windlass.kernel.cgroups import Cgroup, Hierarchy
 
-_LARGEST_MESSAGE = 1 << 16
-
-
-class Process(NamedTuple):
-    """A process that was made: its pid, a pidfd, the master of its terminal (None without one), and what of the
-    defaults this host could not grant."""
-
-    pid: int
-    pidfd: int
-    master: int | None
-    warnings: tuple[str, ...] = ()
+__all__ = ["Process", "create_process", "exec_process"]
 
 
 def create_process(
@@ -124,11 +112,11 @@ def create_process(
         if "user" in kinds or "time" in kinds:
             made = namespaces.clone3()
             if made.pid == 0:
-                _intermediate(steps, kinds, context, parent, rootfs, mapping)
+                make_init(steps, kinds, context, parent, rootfs, mapping)
         else:
             made = _clone_init(steps, context, parent)
         child.close()
-        return _follow(parent, made, config=config, context=context, mapping=mapping)
+        return follow(parent, made, config=config, context=context, mapping=mapping)
 
 
 def _with_filter(compiled: bytes | None, config: Mapping[str, Any]) -> tuple[bytes | None, Mapping[str, Any]]:
@@ -181,7 +169,7 @@ def _clone_init(steps: plan.Plan, context: Context, parent: socket.socket) -> na
         except OSError as error:
             raise LaunchFailure("namespace", f"cannot make the process: {error.strerror}", error.errno or 0) from None
         if made.pid == 0:
-            _init(steps, context, parent, done=frozenset(done))
+            become_init(steps, context, parent, done=frozenset(done))
         return made
     finally:
         for fd in (pid_namespace, group):
@@ -205,278 +193,6 @@ def _clone(flags: int = 0, *, pid_namespace: int | None = None, cgroup: int | No
         return made
     finally:
         os.close(own)
-
-
-@contextlib.contextmanager
-def _dying(context: Context, parent: socket.socket) -> Iterator[None]:
-    """Whatever goes wrong in a child is told to the parent; a child never returns into the parent's code."""
-    code = 1
-    try:
-        parent.close()
-        yield
-    except LaunchFailure as failure:
-        # With a gate nobody may listen any more: then the exit code and the standard error say it.
-        code = {errno.ENOENT: 127, errno.EACCES: 126}.get(failure.errno, 1) if failure.stage == "exec" else 1
-        with contextlib.suppress(OSError):
-            context.tell(error=failure.to_json())
-        if context.gate is not None:
-            with contextlib.suppress(OSError):
-                os.write(2, f"{failure.message}\n".encode())
-    except BaseException as error:
-        defect = LaunchFailure("init", f"{type(error).__name__}: {error}", getattr(error, "errno", 0) or 0)
-        with contextlib.suppress(OSError):
-            context.tell(error=defect.to_json())
-    finally:
-        os._exit(code)
-
-
-def _init(steps: plan.Plan, context: Context, parent: socket.socket, *, done: frozenset[int]) -> NoReturn:
-    """The child that becomes the container."""
-    with _dying(context, parent):
-        if context.gate is None:
-            process.set_parent_death_signal(signal.SIGKILL)
-        prepare(context)
-        if context.proc < 0:
-            context.open_proc()
-        context.open_null()
-        hide()
-        carry_out(steps, context, done=done)
-    os._exit(1)
-
-
-def _intermediate(
-    steps: plan.Plan,
-    kinds: Mapping[str, str | None],
-    context: Context,
-    parent: socket.socket,
-    rootfs: Sequence[Mount] | None,
-    mapping: step_types.IdMapping | None,
-) -> NoReturn:
-    """The child that makes what clone3 cannot, and then the init as its sibling."""
-    with _dying(context, parent):
-        process.set_parent_death_signal(signal.SIGKILL)
-        context.open_proc()
-        done = _with_host_rights(steps, kinds, context)
-        if mapping is not None:
-            _add_mapped_trees(steps, rootfs, mapping, kinds["user"], context)
-        if "user" in kinds:
-            _enter_user_namespace(steps, kinds, context, done)
-        for position, step in enumerate(steps):
-            if isinstance(step, step_types.Unshare) and step.kinds != ("cgroup",):
-                namespaces.unshare(clone_flags(kind for kind in step.kinds if kind != "user"))
-                done.add(position)
-            elif isinstance(step, step_types.SetTimeOffsets):
-                carry_out((step,), context)
-                done.add(position)
-        made = namespaces.clone3(pidfd=False, parent_is_ours=True)
-        if made.pid == 0:
-            _init(steps, context, parent, done=frozenset(done))
-        context.tell(pid=made.pid)
-        os._exit(0)
-    os._exit(1)
-
-
-def _with_host_rights(steps: plan.Plan, kinds: Mapping[str, str | None], context: Context) -> set[int]:
-    """What is done before the rights on the host are given up: what exists belongs to whoever made it."""
-    done: set[int] = set()
-    new_user = "user" in kinds
-    for position, step in enumerate(steps):
-        if isinstance(step, step_types.SetOomScore) or (
-            isinstance(step, step_types.JoinNamespace) and step.kind != "user"
-        ):
-            carry_out((step,), context)
-            done.add(position)
-    if new_user:
-        for position, step in enumerate(steps):
-            if isinstance(step, step_types.EnterCgroup):
-                carry_out((step,), context)
-                done.add(position)
-            elif isinstance(step, step_types.WriteSysctls):
-                # Those of namespaces that we have joined; those of new ones can be written when there are such.
-                joined = tuple(value for value in step.values if kinds[plan.sysctl_namespace(value[0])] is not None)
-                carry_out((step_types.WriteSysctls(joined),), context)
-        # These show namespaces, and only who owns one may mount them.
-        if kinds.get("network") is not None:
-            context.trees.filesystems["sysfs"] = new_filesystem("sysfs", "sysfs")
-        if kinds.get("ipc") is not None:
-            context.trees.filesystems["mqueue"] = new_filesystem("mqueue", "mqueue")
-    return done
-
-
-def _add_mapped_trees(
-    steps: plan.Plan,
-    rootfs: Sequence[Mount] | None,
-    mapping: step_types.IdMapping,
-    path: str | None,
-    context: Context,
-) -> None:
-    """Of a user namespace that is still to be made, the parent makes a table of equal maps."""
-    if path is not None:
-        table = open_namespace(step_types.JoinNamespace("user", path))
-    else:
-        context.tell(table=True)
-        _, descriptors, _, _ = socket.recv_fds(context.channel, 16, 1, socket.MSG_CMSG_CLOEXEC)
-        if not descriptors:
-            raise LaunchFailure("parent", "the parent has gone")
-        table = descriptors[0]
-    try:
-        add_mapped_trees(context.trees, steps, rootfs, mapping, table)
-    finally:
-        os.close(table)
-
-
-def _enter_user_namespace(steps: plan.Plan, kinds: Mapping[str, str | None], context: Context, done: set[int]) -> None:
-    """From here on we are root of the container only."""
-    if kinds["user"] is None:
-        namespaces.unshare(namespaces.CLONE_NEWUSER)
-        context.tell(user=True)
-        context.await_go()
-    else:
-        for position, step in enumerate(steps):
-            if isinstance(step, step_types.JoinNamespace) and step.kind == "user":
-                join_namespace(step, context)
-                done.add(position)
-    os.setgroups(())
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
-    # A change of user hides a process's files in /proc from itself; the init hides itself again.
-    process.set_dumpable(True)
-
-
-class _Follower:
-    """The parent's side of the channel: serves the child until its program runs."""
-
-    def __init__(
-        self,
-        parent: socket.socket,
-        made: namespaces.Clone,
-        config: Mapping[str, Any],
-        context: Context,
-        mapping: step_types.IdMapping | None,
-    ) -> None:
-        self._parent = parent
-        self._config = config
-        self._context = context
-        self._mapping = mapping
-        self.pid = made.pid
-        self.pidfd = made.pidfd
-        self.master: int | None = None
-        self.warnings: list[str] = []
-        self.failure: LaunchFailure | None = None
-
-    def run(self) -> None:
-        """Returns when the program runs, or waits for its start. A failure is raised at the end of the channel: an
-        init may fail before the intermediate that has made it could tell its pid."""
-        while True:
-            try:
-                data, descriptors, _flags, _address = socket.recv_fds(
-                    self._parent, _LARGEST_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC
-                )
-            except ConnectionResetError:  # it ended with something unread
-                break
-            if not data:
-                break
-            message = json.loads(data)
-            if "created" in message:
-                return
-            self._serve(message, descriptors)
-        if self.failure is not None:
-            raise self.failure
-        if not self._context.is_ready():
-            raise LaunchFailure("init", "the process ended while it was made (out of memory?)")
-
-    def _serve(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        if "error" in message:
-            self.failure = LaunchFailure(**message["error"])
-        elif "warning" in message:
-            self.warnings.append(str(message["warning"]))
-        elif "terminal" in message:
-            self.master = descriptors[0]
-        elif "pid" in message:
-            self._adopt(int(message["pid"]))
-        elif "table" in message:
-            self._send_table()
-        else:
-            if "user" in message:
-                self._write_maps()
-            elif "hooks" in message:
-                self._run_hooks()
-            elif "cgroup" in message:
-                assert self._context.cgroup is not None
-                self._context.cgroup.add(self.pid, beside=message["cgroup"] or None)
-            elif "listener" in message:
-                self._hand_over(int(message["listener"]))
-            with contextlib.suppress(BrokenPipeError):  # it has ended meanwhile, as the end of the channel will tell
-                self._parent.send(b"1", socket.MSG_NOSIGNAL)
-
-    def _adopt(self, pid: int) -> None:
-        """The intermediate has made the init, and ends."""
-        os.waitpid(self.pid, 0)
-        os.close(self.pidfd)
-        self.pid, self.pidfd = pid, os.pidfd_open(pid)
-
-    def _send_table(self) -> None:
-        assert self._mapping is not None
-        try:
-            table = idmap.make_table(self._mapping.users, self._mapping.groups)
-        except OSError as error:
-            raise _map_failure(error) from None
-        try:
-            socket.send_fds(self._parent, [b"1"], [table])
-        finally:
-            os.close(table)
-
-    def _write_maps(self) -> None:
-        assert self._mapping is not None
-        try:
-            idmap.write_maps(self.pid, self._mapping.users, self._mapping.groups)
-        except OSError as error:
-            raise _map_failure(error) from None
-
-    def _run_hooks(self) -> None:
-        entries = self._config.get("hooks") or {}
-        state = self._context.state | {"pid": self.pid, "status": "creating"}
-        hooks.run(entries.get("prestart") or (), state, kind="prestart")
-        hooks.run(entries.get("createRuntime") or (), state, kind="createRuntime")
-
-    def _hand_over(self, number: int) -> None:
-        profile = (self._config.get("linux") or {}).get("seccomp") or {}
-        state = self._context.state | {"pid": self.pid, "status": "creating"}
-        hand_over_listener(self.pid, self.pidfd, number, profile, state)
-
-    def destroy(self) -> None:
-        """End and reap what was made."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
-        os.close(self.pidfd)
-        if self.master is not None:
-            os.close(self.master)
-
-
-def _map_failure(error: OSError) -> LaunchFailure:
-    reason = os.strerror(error.errno or 0).lower()
-    return LaunchFailure("namespace", f"write {error.filename}: {reason}", error.errno or 0)
-
-
-def _follow(
-    parent: socket.socket,
-    made: namespaces.Clone,
-    *,
-    config: Mapping[str, Any],
-    context: Context,
-    mapping: step_types.IdMapping | None = None,
-) -> Process:
-    follower = _Follower(parent, made, config, context, mapping)
-    try:
-        follower.run()
-    except BaseException:
-        follower.destroy()
-        raise
-    finally:
-        context.close()
-    return Process(follower.pid, follower.pidfd, follower.master, tuple(follower.warnings))
 
 
 def exec_process(
@@ -528,9 +244,9 @@ def exec_process(
             except OSError as error:
                 raise LaunchFailure("exec", "the container is not running", error.errno or 0) from None
             if made.pid == 0:
-                _exec_child(outside, inside, context, parent, target, init, kinds)
+                become_exec(outside, inside, context, parent, target, init, kinds)
             child.close()
-            return _follow(parent, made, config=config, context=context)
+            return follow(parent, made, config=config, context=context)
     finally:
         os.close(target)
 
@@ -551,50 +267,3 @@ def _clone_beside(pid_namespace: int | None, context: Context) -> namespaces.Clo
         return _clone(pid_namespace=pid_namespace)
     finally:
         os.close(group)
-
-
-def _exec_child(
-    outside: plan.Plan,
-    inside: plan.Plan,
-    context: Context,
-    parent: socket.socket,
-    target: int,
-    init: int,
-    kinds: Mapping[str, str | None],
-) -> NoReturn:
-    with _dying(context, parent):
-        hide()
-        process.set_parent_death_signal(signal.SIGKILL)
-        prepare(context)
-        context.open_proc()
-        if context.cgroup is not None and context.cgroup.hierarchy.version == "v2" and not context.born_in_cgroup:
-            # In v2 the init may have moved itself below the group; then we belong beside it.
-            context.tell(cgroup=init)
-            context.await_go()
-            context.in_cgroup = True
-        carry_out(outside, context)
-        if flags := clone_flags(kind for kind in kinds if kind != "pid"):
-            namespaces.setns(target, flags)
-        if "user" in kinds:
-            os.setgroups(())
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
-            hide()
-        os.chdir("/")
-        if context.stdio is None:
-            _open_terminal(context)
-        carry_out(inside, context)
-    os._exit(1)
-
-
-def _open_terminal(context: Context) -> None:
-    """A terminal from the devpts of the container that we are in; `open_pty` checks that the kernel made it."""
-    try:
-        devpts = os.open("/dev/pts", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            pair = pty.open_pty(devpts)
-        finally:
-            os.close(devpts)
-    except OSError as error:
-        raise LaunchFailure("console", f"open /dev/pts/ptmx: {error.strerror}", error.errno or 0) from None
-    use_terminal(pair, context)

@@ -528,6 +528,24 @@ def test_a_user_namespace_that_exists_is_joined(workshop: Workshop) -> None:
     first.finish()
 
 
+@pytest.mark.usefixtures("idmapped")
+def test_a_network_of_the_host_s_making_in_a_user_namespace(workshop: Workshop) -> None:
+    owner = docker_config(["/bin/sh", "-c", "ip link set lo up; echo up; sleep 30"])
+    owner["linux"]["namespaces"].append({"type": "network"})
+    first = workshop.start(owner)
+    first.read_until("up")
+
+    def change(config: dict[str, Any]) -> None:
+        remap(config)
+        config["linux"]["namespaces"][-1]["path"] = f"/proc/{first.pid}/ns/net"
+        config["linux"]["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0", "kernel.shmmni": "99"}
+
+    script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shmmni; ls /sys/class/net"
+    assert ok(workshop.run(script, change)).split() == ["0", "99", "lo"]
+    first.signal(signal.SIGKILL)
+    first.finish()
+
+
 # --- terminals
 
 

@@ -78,6 +78,7 @@ class Context:
         self._ready = mmap.mmap(-1, 1)
         self.born_in_cgroup = False  # in its v2 part, by clone3: entering that by a write waits 2 to 12 ms
         self.entered_directory = False
+        self.written_sysctls: set[str] = set()  # by an intermediate that had the right to
         self.program = ""
         self.root = -1
         self.proc = -1

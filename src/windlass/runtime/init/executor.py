@@ -110,6 +110,8 @@ def set_hostname(step: plan.SetHostname, context: Context) -> None:
 def write_sysctls(step: plan.WriteSysctls, context: Context) -> None:
     """Through the host's procfs, which shows our own namespaces; through one of our own where that is read-only."""
     for name, value in step.values:
+        if name in context.written_sysctls:
+            continue
         path = f"sys/{name}"
         try:
             try:
