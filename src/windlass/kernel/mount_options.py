@@ -14,8 +14,7 @@ and a few that say what to do at all: bind, rbind, remount, idmap, ridmap, tmpco
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 MOUNT_ATTR_RDONLY: Final = 0x00000001
 MOUNT_ATTR_NOSUID: Final = 0x00000002
@@ -80,8 +79,7 @@ _NOTHING: Final = frozenset({"defaults", "loud", "iversion", "noiversion", "asyn
 _MODES: Final = frozenset({"bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup"})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MountOptions:
+class MountOptions(NamedTuple):
     """A list of options, taken apart.
 
     `set`/`clear` are for the mount itself, `recursive_set`/`recursive_clear` for it and all below it; `propagation` is
@@ -103,7 +101,7 @@ class MountOptions:
 
     def with_propagation(self, propagation: tuple[int, bool]) -> MountOptions:
         """The same options with this propagation."""
-        return replace(self, propagations=(propagation,))
+        return self._replace(propagations=(propagation,))
 
     @property
     def read_only(self) -> bool:

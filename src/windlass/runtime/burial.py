@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 
 from windlass.kernel.cgroups import open_cgroup
@@ -65,6 +64,8 @@ def bury(directory: str | Path, reason: str) -> bool:
             cgroup.remove()
         if launch.get("runtime"):  # what its `delete` would remove; no program can be run from here
             root = launch["runtime"].get("root") or os.path.join(directory, "runtime")
+            import shutil
+
             shutil.rmtree(os.path.join(root, str(launch["id"])), ignore_errors=True)
         if state is not None and records.read(descriptor, records.EXIT) is None:
             status = ExitStatus(KILLED, False, time.time_ns(), reason)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 
+_CHUNK = 1 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -49,4 +49,5 @@ def _copy_file(source: int, target: int, name: str) -> None:
         open(os.open(name, os.O_RDONLY | flags, dir_fd=source), "rb") as reader,
         open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=target), "wb") as writer,
     ):
-        shutil.copyfileobj(reader, writer)
+        while chunk := reader.read(_CHUNK):
+            writer.write(chunk)
