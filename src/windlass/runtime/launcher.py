@@ -31,6 +31,7 @@ from windlass.runtime.wire import LaunchFailure
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 def main(descriptor: int) -> None:
@@ -70,13 +71,12 @@ def main(descriptor: int) -> None:
 
 
 def _launch(
-    standby: Standby | None, prepare: Callable[[], Standby], message: dict[str, object], descriptors: list[int]
+    standby: Standby | None, prepare: Callable[[], Standby], message: dict[str, Any], descriptors: list[int]
 ) -> None:
     """Give a launch to the pair that stands by, or if that is dead to a new one."""
-    data = wire.encode(message)
     for attempt in (1, 2):
         try:
-            (standby if standby is not None and attempt == 1 else prepare()).order(data, descriptors)
+            (standby if standby is not None and attempt == 1 else prepare()).order(message, descriptors)
             return
         except OSError as error:
             problem = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 
 class ProcessTitle:
@@ -17,8 +18,9 @@ class ProcessTitle:
     def set(self, text: str) -> None:
         """Show `text`, as far as it fits into the place of the original command line."""
         data = text.encode()
-        with open("/proc/self/comm", "wb") as file:
-            file.write(data.partition(b" ")[0][:15])
+        descriptor = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(descriptor, data.partition(b" ")[0][:15])
+        os.close(descriptor)
         room = self._end - self._start
         if self._start and room > 1:
             ctypes.memmove(self._start, data[: room - 1].ljust(room, b"\0"), room)

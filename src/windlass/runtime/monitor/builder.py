@@ -5,7 +5,7 @@ lives
 as long as the container, leaves it to a child and gets the result: descriptors and a few facts. The container's init,
 orphaned when the builder ends, becomes the monitor's child, because the monitor is a subreaper.
 
-    builder ── one SOCK_SEQPACKET message ──> monitor
+    builder ── one SOCK_SEQPACKET message (marshal: no Python runs to read it) ──> monitor
         {"pid": …, …, "descriptors": ["init", "stdout", …]}  and the descriptors themselves, in that order
         or {"error": {"stage", "message", "errno"}}: nothing is left of what was begun
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import marshal
 import os
 import select
 import time
@@ -98,7 +99,7 @@ def receive_result(channel: Socket) -> Result | None:
     data, descriptors = sockets.receive(channel, _MAX_RESULT, MAX_DESCRIPTORS)
     if not data:
         return None
-    facts = json.loads(data)
+    facts = marshal.loads(data)  # noqa: S302 - from our own child
     if "error" in facts:
         raise LaunchFailure(**facts["error"])
     return Result(facts, dict(zip(facts["descriptors"], descriptors, strict=True)))
@@ -110,7 +111,7 @@ def send_result(channel: Socket, facts: dict[str, Any], descriptors: dict[str, i
     Raises:
         OSError: the monitor has gone.
     """
-    message = json.dumps({**facts, "descriptors": list(descriptors)}).encode()
+    message = marshal.dumps({**facts, "descriptors": list(descriptors)})
     sockets.send(channel, message, list(descriptors.values()))
 
 
@@ -252,7 +253,7 @@ class ContainerBuilder:
             except OSError as error:
                 failure = LaunchFailure(failure.stage, f"{failure.message} (and while undoing: {error})", failure.errno)
         try:
-            self._channel.send(json.dumps({"error": failure.to_json()}).encode(), MSG_NOSIGNAL)
+            self._channel.send(marshal.dumps({"error": failure.to_json()}), MSG_NOSIGNAL)
         except OSError:
             pass  # the monitor has gone; the client sees that
 
@@ -328,7 +329,7 @@ def build_exec(
         problem = LaunchFailure("kernel", str(error), error.errno or 0)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         problem = LaunchFailure("exec", f"malformed request: {type(error).__name__}: {error}")
-    channel.send(json.dumps({"error": problem.to_json()}).encode(), MSG_NOSIGNAL)
+    channel.send(marshal.dumps({"error": problem.to_json()}), MSG_NOSIGNAL)
 
 
 def read_documents(path: str, directory: int) -> tuple[dict[str, Any], dict[str, Any]]:

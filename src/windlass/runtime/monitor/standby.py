@@ -9,6 +9,7 @@ Both end when the launcher closes its ends without an order.
 from __future__ import annotations
 
 import errno
+import marshal
 import os
 import select
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from windlass.kernel.cgroups import Hierarchy
     from windlass.runtime.title import ProcessTitle
 
+_LARGEST_ORDER = 1 << 16
 _TRIES = 400
 _PAUSE = 0.005
 _DIED = "the process that built the container has died (out of memory?)"
@@ -65,7 +67,7 @@ class Standby:
         self._monitor.close()
         self._builder.close()
 
-    def order(self, message: bytes, descriptors: list[int]) -> None:
+    def order(self, message: dict[str, Any], descriptors: list[int]) -> None:
         """Send them to work.
 
         Args:
@@ -79,8 +81,9 @@ class Standby:
             if select.select([self._monitor, self._builder], [], [], 0)[0]:  # they never write: it is the end
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
             # First to whom the client waits for. If the second sending fails, the builder finds nobody to hand over to.
-            sockets.send(self._builder, message, descriptors[:1])
-            sockets.send(self._monitor, message, descriptors)
+            data = marshal.dumps(message)
+            sockets.send(self._builder, data, descriptors[:1])
+            sockets.send(self._monitor, data, descriptors)
         finally:
             self.close()
 
@@ -117,7 +120,7 @@ def _build(orders: Socket, channel: Socket, title: ProcessTitle, hierarchy: Hier
     try:
         title.set("windlass-builder")
         warm_up(hierarchy)
-        received = wire.receive_launch(orders)
+        received = _receive_order(orders)
         orders.close()
         if received is not None:
             message, descriptors = received
@@ -131,7 +134,7 @@ def _build(orders: Socket, channel: Socket, title: ProcessTitle, hierarchy: Hier
 
 def _keep(orders: Socket, channel: Socket, title: ProcessTitle, hierarchy: Hierarchy) -> None:
     title.set("windlass-monitor")
-    received = wire.receive_launch(orders)
+    received = _receive_order(orders)
     orders.close()
     if received is None:
         return
@@ -159,6 +162,11 @@ def _keep(orders: Socket, channel: Socket, title: ProcessTitle, hierarchy: Hiera
             tell_failure(control, failure)
             return
         Monitor(directory, built, control, attach, hierarchy).run()
+
+
+def _receive_order(orders: Socket) -> tuple[dict[str, Any], list[int]] | None:
+    data, descriptors = sockets.receive(orders, _LARGEST_ORDER, 1 + wire.MAX_ATTACHERS)
+    return (marshal.loads(data), descriptors) if data else None  # noqa: S302 - from the launcher
 
 
 class _noting_defects:  # noqa: N801 - used as a function
