@@ -185,6 +185,17 @@ def test_the_input_of_one_who_only_looks_on_is_ignored(make_process: Callable[..
     connection.close()
 
 
+def test_the_end_of_input_means_nothing_to_a_process_without_stdin(make_process: Callable[..., Process]) -> None:
+    process = make_process(stdin=False, stdin_once=False)
+    connection = process.attach()
+    connection.shutdown(socket.SHUT_WR)
+    process.settle()
+    os.write(process.stdout, b"output")
+    process.until(lambda: process.log.text())
+    assert received(connection) == frame("stdout", b"output")
+    connection.close()
+
+
 def test_input_waits_for_a_process_that_does_not_read_it(make_process: Callable[..., Process]) -> None:
     process = make_process()
     connection = process.attach()

@@ -60,6 +60,7 @@ class Streams:
         self._loop = loop
         self._outputs = outputs
         self._stdin = stdin
+        self._takes_input = stdin >= 0
         self._terminal = terminal
         self._stdin_once = stdin_once
         self._log = log
@@ -204,6 +205,8 @@ class Streams:
 
     def input(self, attacher: Attacher, data: bytes) -> None:
         """Input from an attacher; none: it will send no more."""
+        if not self._takes_input:
+            return  # it was never asked for any: neither does its end mean anything
         if data:
             if self._stdin >= 0 and not self._closing_stdin:
                 self._pending += data
