@@ -4,7 +4,7 @@
 
     engine    the daemon (`support.engine.PrivateEngine`): may be stopped, killed and started again
     client    docker-py's client of it            docker    runs the docker command line against it
-    busybox   the name of a small image that was imported into it
+    busybox   the name of a small image that was imported into it          lives     makes containers of it by the API
 
 After the last test of a module the daemon is stopped, and nothing with its name may be left: no process, mount, network
 namespace, interface, nftables table or control group.
@@ -24,6 +24,7 @@ from bench.__main__ import busybox_root
 from support import leaks
 from support.dockercli import Docker, bound_to
 from support.engine import PrivateEngine
+from support.lives import Lives
 from support.remains import left_of
 
 IMAGE = "busybox:latest"
@@ -77,3 +78,11 @@ def busybox(engine: PrivateEngine) -> str:
     """The name of an imported image with Debian's static busybox."""
     engine.call("POST", "/images/create?fromSrc=-&repo=busybox&tag=latest", busybox_root())
     return IMAGE
+
+
+@pytest.fixture
+def lives(engine: PrivateEngine, busybox: str) -> Iterator[Lives]:
+    """Short ways to make containers of that image; they go away after the test, and all volumes with them."""
+    lives = Lives(engine)
+    yield lives
+    lives.clean()

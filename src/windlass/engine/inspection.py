@@ -101,6 +101,7 @@ class Inspection:
         host_config["Links"] = None
         host_config["Ulimits"] = self._ulimits(container)
         process_label, mount_label = container.security_labels
+        logged_as_json = host_config["LogConfig"]["Type"] == "json-file"
         document: Document = {
             "Id": container.id,
             "Created": rfc3339(container.created),
@@ -111,7 +112,8 @@ class Inspection:
             "ResolvConfPath": f"{run}/resolv.conf" if named else "",
             "HostnamePath": f"{run}/hostname" if named else "",
             "HostsPath": f"{run}/hosts" if named else "",
-            "LogPath": log_path(core, container) if container.state.started_at else "",
+            # The files of other drivers are nobody else's business.
+            "LogPath": log_path(core, container) if container.state.started_at and logged_as_json else "",
             "Name": f"/{container.name}",
             "RestartCount": container.restart_count,
             "Driver": container.driver,

@@ -271,7 +271,9 @@ class Preparation:
 
     def _launch_document(self, container: Container, request: SpecRequest) -> Document:
         core, config, host_config = self._core, container.config, container.host_config
-        log_config = host_config["LogConfig"]
+        log_config, log_file = host_config["LogConfig"], log_path(core, container)
+        if log_config["Type"] == "local":
+            os.makedirs(os.path.dirname(log_file), mode=0o700, exist_ok=True)
         size = list(request.console_size)
         return {
             "id": container.id,
@@ -283,7 +285,7 @@ class Preparation:
             "log": {
                 "driver": log_config["Type"],
                 "options": log_config["Config"],
-                "path": log_path(core, container),
+                "path": log_file,
                 "attrs": extra_attributes(
                     log_config["Config"],
                     labels=container.labels,
