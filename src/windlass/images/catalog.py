@@ -87,7 +87,7 @@ class Catalog:
                 raise InvalidParameter(f"image ID prefix {text} is ambiguous")
         if reference is None:
             parse_reference(text)
-        raise NotFound(f"No such image: {reference.familiar() if reference and ':' not in text else text}")
+        raise NotFound(f"No such image: {text if reference is None else reference.familiar()}")
 
     @staticmethod
     def _spellings(reference: Reference) -> list[str]:

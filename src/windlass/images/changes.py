@@ -7,7 +7,9 @@ Dockerfile reference.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
+import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,9 +17,12 @@ from windlass.errors import InvalidParameter
 
 Config = dict[str, Any]
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""", re.DOTALL)
-_PORT = re.compile(r"^\d{1,5}(-\d{1,5})?(/(tcp|udp|sctp))?$")
+_CONTINUED = re.compile(r"\\[ \t]*\n")
+_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_SIGNALS = frozenset(one.name.removeprefix("SIG") for one in signal.Signals)
+_REAL_TIME = re.compile(r"RTM(IN\+([1-9]|1[0-5])|AX-([1-9]|1[0-4]))")
 _DEFAULT_SHELL = ["/bin/sh", "-c"]
 
 
@@ -25,7 +30,7 @@ def apply_changes(config: Config, changes: Iterable[str]) -> Config:
     """A configuration with the instructions applied, in their order. Raises InvalidParameter naming the line."""
     result: Config = json.loads(json.dumps(config))
     for change in changes:
-        for line in change.splitlines():
+        for line in _CONTINUED.sub(" ", change).splitlines():
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
             name, _, rest = line.strip().partition(" ")
@@ -33,6 +38,8 @@ def apply_changes(config: Config, changes: Iterable[str]) -> Config:
             if instruction is None:
                 raise InvalidParameter(f"{name} is not a valid change command")
             try:
+                if not rest.strip():
+                    raise ValueError("requires at least one argument")
                 instruction(result, rest.strip())
             except ValueError as error:
                 raise InvalidParameter(f"{name.upper()}: {error}") from None
@@ -125,9 +132,14 @@ def _label(config: Config, text: str) -> None:
 def _expose(config: Config, text: str) -> None:
     ports = dict(config.get("ExposedPorts") or {})
     for word in _words(text):
-        if not _PORT.match(word):
+        match = _PORT.fullmatch(word)
+        if match is None:
             raise ValueError(f"invalid containerPort: {word}")
-        ports[word if "/" in word else f"{word}/tcp"] = {}
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 1 <= first <= last <= 65535:
+            raise ValueError(f"invalid range of ports: {word}")
+        protocol = (match[3] or "tcp").lower()
+        ports |= {f"{port}/{protocol}": {} for port in range(first, last + 1)}
     config["ExposedPorts"] = ports
 
 
@@ -142,10 +154,8 @@ def _volume(config: Config, text: str) -> None:
 
 
 def _workdir(config: Config, text: str) -> None:
-    if not text:
-        raise ValueError("requires exactly one argument")
-    path = _unquote(text)
-    config["WorkingDir"] = path if path.startswith("/") else f"{(config.get('WorkingDir') or '').rstrip('/')}/{path}"
+    path = posixpath.normpath(posixpath.join("/", config.get("WorkingDir") or "", _unquote(text)))
+    config["WorkingDir"] = "/" + path.lstrip("/")
 
 
 def _shell(config: Config, text: str) -> None:
@@ -178,11 +188,15 @@ def _healthcheck(config: Config, text: str) -> None:
             check["Retries"] = int(value)
         elif name in fields and equals:
             check[fields[name]] = _duration(value)
+            if 0 < check[fields[name]] < 10**6:
+                raise ValueError(f"{fields[name]} cannot be less than 1ms")
         else:
             raise ValueError(f"unknown flag: {flag}")
         words = words.strip()
     kind, _, rest = words.partition(" ")
     if kind.upper() == "NONE":
+        if rest or check:
+            raise ValueError("NONE takes no arguments")
         config["Healthcheck"] = {"Test": ["NONE"]}
         return
     if kind.upper() != "CMD" or not rest.strip():
@@ -196,6 +210,14 @@ def _duration(text: str) -> int:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f'invalid duration "{text}"')
     return int(sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _stop_signal(config: Config, text: str) -> None:
+    name = text.upper().removeprefix("SIG")
+    is_number = name.isascii() and name.isdigit()
+    if not (1 <= int(name) <= 64 if is_number else name in _SIGNALS or _REAL_TIME.fullmatch(name)):
+        raise ValueError(f"invalid signal: {text}")
+    config["StopSignal"] = text
 
 
 def _text(field: str) -> Callable[[Config, str], None]:
@@ -216,7 +238,7 @@ _INSTRUCTIONS: dict[str, Callable[[Config, str], None]] = {
     "LABEL": _label,
     "ONBUILD": _onbuild,
     "SHELL": _shell,
-    "STOPSIGNAL": _text("StopSignal"),
+    "STOPSIGNAL": _stop_signal,
     "USER": _text("User"),
     "VOLUME": _volume,
     "WORKDIR": _workdir,
