@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from windlass.engine.spec import default_masked_paths, default_readonly_paths
-from windlass.engine.spec.defaults import MOUNTS
 from windlass.kernel.cgroups import Cgroup, Hierarchy, detect, open_cgroup
 from windlass.kernel.mounts import Mount
 from windlass.kernel.seccomp import default_profile
@@ -28,6 +26,21 @@ CAPABILITIES = [
         "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
     )
 ]  # fmt: skip
+MOUNTS = (
+    ("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
+    ("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
+    ("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
+    ("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", "ro")),
+    ("/sys/fs/cgroup", "cgroup", "cgroup", ("ro", "nosuid", "noexec", "nodev")),
+    ("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
+    ("/dev/shm", "tmpfs", "shm", ("nosuid", "noexec", "nodev", "mode=1777")),
+)
+MASKED = [
+    *(f"/proc/{name}" for name in ("acpi", "asound", "interrupts", "kcore", "keys", "latency_stats", "sched_debug")),
+    *(f"/proc/{name}" for name in ("scsi", "timer_list", "timer_stats")),
+    *("/sys/devices/virtual/powercap", "/sys/firmware"),
+]
+READONLY = [f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger")]
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TIMEOUT = 20.0
 
@@ -77,8 +90,8 @@ def docker_config(args: Sequence[str], *, terminal: bool = False) -> dict[str, A
         ],
         "linux": {
             "namespaces": [{"type": kind} for kind in ("mount", "uts", "pid", "ipc", "cgroup")],
-            "maskedPaths": default_masked_paths(),
-            "readonlyPaths": default_readonly_paths(),
+            "maskedPaths": list(MASKED),
+            "readonlyPaths": list(READONLY),
             "devices": [],
             "resources": {},
             "seccomp": default_profile(CAPABILITIES),

@@ -208,9 +208,14 @@ def require_selinux(label: str) -> None:
         raise OSError(errno.EOPNOTSUPP, f"selinux label {label!r} asked for, but SELinux is not enabled here")
 
 
-def set_selinux_exec(label: str, *, proc: int | None = None) -> None:
-    """The calling thread's next execve, and the keys it makes, have the context `label`. As `set_apparmor_exec`."""
-    require_selinux(label)
+def set_selinux_exec(label: str, *, proc: int | None = None, enabled: bool = False) -> None:
+    """The calling thread's next execve, and the keys it makes, have the context `label`. As `set_apparmor_exec`.
+
+    `enabled`: that SELinux is there has been found out already, by somebody who sees the host's /sys.
+    """
+    check_context(label)
+    if not enabled:
+        require_selinux(label)
     for name in ("exec", "keycreate"):
         _set((f"selinux/{name}", name), label, proc, f"selinux label {label!r} cannot be applied")
 

@@ -21,7 +21,7 @@ import socket
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from windlass.kernel import capabilities, namespaces, seccomp
+from windlass.kernel import capabilities, lsm, namespaces, seccomp
 from windlass.kernel.mounts import Mount
 from windlass.runtime import plan
 from windlass.runtime.follow import Process, follow
@@ -86,6 +86,7 @@ def create_process(
         new_keyring=new_keyring,
     )
     kinds = plan.namespaces(config)
+    _check_labels(steps)
     _refuse_host_sysctls(steps, kinds)
     linux = config.get("linux") or {}
     mapping = None
@@ -130,6 +131,19 @@ def _with_filter(compiled: bytes | None, config: Mapping[str, Any]) -> tuple[byt
     elif compiled is not None and not linux.get("seccomp"):
         config = {**config, "linux": {**linux, "seccomp": {"defaultAction": ""}}}
     return compiled, config
+
+
+def _check_labels(steps: plan.Plan) -> None:
+    """Whether the kernel has the security module is to be seen in the host's /sys, so it is asked here."""
+    for step in steps:
+        if isinstance(step, step_types.SetExecLabel):
+            try:
+                if step.module == "selinux":
+                    lsm.require_selinux(step.label)
+                else:
+                    lsm.require_apparmor(step.label)
+            except OSError as error:
+                raise LaunchFailure("label", str(error.strerror), error.errno or 0) from None
 
 
 def _refuse_host_sysctls(steps: plan.Plan, kinds: Mapping[str, str | None]) -> None:
@@ -221,6 +235,7 @@ def exec_process(
     outside, inside = plan.plan_exec(
         process_document, config.get("linux") or {}, preserve=preserve, optional_rlimits=optional_rlimits
     )
+    _check_labels(inside)
     kinds = plan.namespaces(config)
     try:
         target = os.pidfd_open(init)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from support.containers import CAPABILITIES, Result, Workshop, docker_config, temporary_image, temporary_workshop
-from windlass.kernel import capabilities, process
+from windlass.kernel import capabilities, lsm, process
 from windlass.kernel.idmap import make_table
 from windlass.kernel.mount_options import MS_SHARED
 from windlass.kernel.mounts import Mount, map_identities, mount_all, open_tree_clone, set_attributes, unmount_all
@@ -597,6 +597,15 @@ def test_a_file_that_is_no_program(workshop: Workshop) -> None:
     with pytest.raises(LaunchFailure, match="exec format error") as caught:
         workshop.run(["/junk"], rootfs=rootfs)
     assert (caught.value.stage, caught.value.errno) == ("exec", errno.ENOEXEC)
+
+
+@pytest.mark.parametrize(("key", "label"), [("apparmorProfile", "no-such"), ("selinuxLabel", "a:b:c:s0")])
+def test_a_label_without_its_security_module_is_an_error(workshop: Workshop, key: str, label: str) -> None:
+    if lsm.apparmor_enabled() if key == "apparmorProfile" else lsm.selinux_enabled():
+        pytest.skip("this kernel has it")
+    with pytest.raises(LaunchFailure, match=label) as caught:
+        workshop.run("true", lambda config: config["process"].update({key: label}))
+    assert caught.value.stage == "label"
 
 
 def test_a_working_directory_that_is_a_file(workshop: Workshop) -> None:

@@ -41,7 +41,7 @@ def set_exec_label(step: plan.SetExecLabel, context: Context) -> None:
         if step.module == "apparmor":
             lsm.set_apparmor_exec(step.label, proc=context.proc)
         else:
-            lsm.set_selinux_exec(step.label, proc=context.proc)
+            lsm.set_selinux_exec(step.label, proc=context.proc, enabled=True)
     except OSError as error:
         message = f"unable to apply {step.module} profile: {error.strerror}"
         raise LaunchFailure("label", message, error.errno or 0) from None
