@@ -22,11 +22,14 @@ import signal
 import sys
 import time
 
+from windlass.kernel import process
 from windlass.kernel.cgroups import detect
 from windlass.runtime import sockets, title, wire
 from windlass.runtime.monitor.process import tell_failure
 from windlass.runtime.monitor.standby import Standby
 from windlass.runtime.wire import LaunchFailure
+
+_LAST_DESCRIPTOR = 0x7FFFFFFF
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 def main(descriptor: int) -> None:
     """Serve launches that come over the socket `descriptor` until it ends."""
+    # What the daemon may have let us inherit would stay open as long as the longest-lived container.
+    process.close_range(descriptor + 1, _LAST_DESCRIPTOR)
     control = sockets.adopt(descriptor)
     os.set_inheritable(descriptor, False)
     os.chdir("/")
