@@ -11,11 +11,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import secrets
 from pathlib import Path
+from typing import Final
 
 from windlass.errors import SystemFailure
 
+_TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{8}")
 _library = ctypes.CDLL(None, use_errno=True)
 
 
@@ -55,3 +58,10 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove what `write_atomically` was interrupted at in a directory."""
+    for name in os.listdir(directory):
+        if _TEMPORARY.fullmatch(name):
+            (directory / name).unlink(missing_ok=True)

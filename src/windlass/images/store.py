@@ -30,7 +30,7 @@ from windlass.images.catalog import Catalog
 from windlass.images.changes import apply_changes
 from windlass.images.collector import Collector
 from windlass.images.content import ContentStore
-from windlass.images.durable import sync_filesystem, write_atomically
+from windlass.images.durable import remove_temporaries, sync_filesystem, write_atomically
 from windlass.images.image import Image
 from windlass.images.layers import LayerStore
 from windlass.images.records import ImageRecord, LayerRecord, Records, Snapshot
@@ -90,6 +90,7 @@ class Images:
     @classmethod
     def _open(cls, root: Path, name: str | None) -> Images:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        remove_temporaries(root)
         images = cls(root, _choose(root, {"overlay": "overlay2"}.get(name or "", name)))
         images.content.open()
         images.records.open()
