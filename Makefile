@@ -27,7 +27,10 @@ demo: setup ## Start a daemon, make an image, run isolated containers; says what
 
 test: setup ## Lint, then the whole suite; ends by checking that nothing is left behind
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/unit tests/acceptance $(PYTEST_ARGS)
+
+test-vm: setup ## In a virtual machine: cgroup v2 alone, AppArmor, an older kernel
+	@$(BIN)/python -m pytest tests/vm $(PYTEST_ARGS)
 
 test-unit: setup ## Only what needs neither root nor a daemon
 	@$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
