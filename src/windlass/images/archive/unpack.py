@@ -166,6 +166,7 @@ class _Unpacker:
         self._files: set[bytes] = set()
         self._directories: dict[bytes, Entry] = {}
         self._removed: set[bytes] = set()
+        self._opaque: set[bytes] = set()
         self._above: set[bytes] = set()
         """Directories, also of layers below, in which this layer has something."""
         self._size = 0
@@ -414,13 +415,20 @@ class _Unpacker:
             self._remove_lower_entry(parent, name, target)
         elif target in self._directories:
             self._mark_opaque(target)
-        elif target not in self._files and target not in self._removed:
+        elif parent not in self._opaque and target not in self._files and target not in self._removed:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=self._parent(parent))
             self._removed.add(target)
 
     def _mark_opaque(self, path: bytes) -> None:
-        if self._how.whiteouts is Whiteouts.OVERLAY:
-            os.setxattr(self._tree.open(path), b"trusted.overlay.opaque", b"y")
+        if self._how.whiteouts is not Whiteouts.OVERLAY:
+            return
+        directory = self._tree.open(path)
+        os.setxattr(directory, b"trusted.overlay.opaque", b"y")
+        self._opaque.add(path)
+        # Nothing is below any more that a whiteout could hide; overlay would list it as a name that cannot be found.
+        for target in [target for target in self._removed if target.rpartition(b"/")[0] == path]:
+            os.unlink(target.rpartition(b"/")[2], dir_fd=directory)
+            self._removed.discard(target)
 
     def _remove_lower_entry(self, parent: bytes, name: bytes, target: bytes) -> None:
         """Carry a whiteout out, but for what this layer itself has put there."""
