@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from windlass.engine import joins, modes
+from windlass.engine import joins, links
+from windlass.engine.connections import Connections
 from windlass.engine.container import Container
 from windlass.engine.core import Core, log
 from windlass.engine.ids import new_id
@@ -19,8 +20,7 @@ from windlass.engine.labels import selinux_labels
 from windlass.engine.merge import command_of, merge_config
 from windlass.engine.preparation import Preparation
 from windlass.engine.removal import Removal
-from windlass.engine.schema import decode
-from windlass.engine.shapes import ENDPOINT, decode_create
+from windlass.engine.shapes import decode_create
 from windlass.engine.spec import default_masked_paths, default_readonly_paths
 from windlass.engine.validate import check_create
 from windlass.engine.volumemounts import VolumeMounts
@@ -37,8 +37,9 @@ Document = dict[str, Any]
 class Creation:
     """Creates containers."""
 
-    def __init__(self, core: Core, preparation: Preparation, removal: Removal) -> None:
+    def __init__(self, core: Core, preparation: Preparation, connections: Connections, removal: Removal) -> None:
         self._core = core
+        self._connections = connections
         self._removal = removal
         self._mounts = VolumeMounts(core)
         last = capabilities.last_capability()
@@ -147,15 +148,12 @@ class Creation:
                 host_config["ReadonlyPaths"] = default_readonly_paths()
 
     def _complete_network(self, container: Container, endpoints: dict[str, Document]) -> None:
-        mode = container.network_mode
-        if "default" in endpoints:
-            endpoints[modes.DEFAULT_NETWORK] = endpoints.pop("default")
-        if container.shares_network_of is None:
-            endpoints.setdefault(mode, decode({}, ENDPOINT, "EndpointSettings"))
-        container.endpoints = endpoints
+        links.check(self._core, container.host_config["Links"])
+        self._connections.settle(container, endpoints)
         config = container.config
         if not config["Hostname"]:
-            config["Hostname"] = self._core.host.hostname if mode == "host" else container.id[:12]
+            host = container.network_mode == "host"
+            config["Hostname"] = self._core.host.hostname if host else container.id[:12]
 
     # What is made -----------------------------------------------------------------------------------------------
 

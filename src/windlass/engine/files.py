@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from windlass.engine.settings import EngineSettings
@@ -13,6 +14,7 @@ from windlass.networks import etchosts, resolvconf
 from windlass.networks.attachment import Attachment
 
 HOSTS = "/etc/hosts"
+_LARGEST_NAME_FILE = 1 << 20
 
 
 class HostFile:
@@ -52,6 +54,7 @@ class NameFiles:
         host_config: Mapping[str, Any],
         attachment: Attachment,
         gateway: Sequence[str],
+        linked: Sequence[etchosts.Entry] = (),
     ) -> str:
         """The container's /etc/hosts; `gateway` is what `host-gateway` means. Raises `InvalidParameter`."""
         extra = [
@@ -63,7 +66,7 @@ class NameFiles:
             return text + ("" if text.endswith("\n") or not lines else "\n") + lines
         names = etchosts.own_names(config["Hostname"], config["Domainname"])
         own = [etchosts.Entry(str(address), names) for address in attachment.addresses()]
-        return etchosts.render(own=own, extra=extra)
+        return etchosts.render(own=own, extra=[*extra, *linked])
 
     def resolv_conf(self, host_config: Mapping[str, Any], attachment: Attachment) -> str:
         """The container's /etc/resolv.conf. Raises `InvalidParameter`."""
@@ -75,6 +78,11 @@ class NameFiles:
         try:
             if host_config["NetworkMode"] == "host":
                 conf = resolvconf.overridden(resolvconf.parse(text), dns=dns, search=search, options=options)
+            elif attachment.resolver:
+                # It answers for the network, and asks the others on the container's behalf.
+                conf = resolvconf.for_internal_resolver(
+                    resolvconf.parse(text), ipaddress.ip_address(attachment.resolver), search=search, options=options
+                )
             else:
                 if resolvconf.host_path(text) == resolvconf.RESOLVED_PATH:
                     text = self._resolved.read() or text
@@ -104,3 +112,23 @@ def write_whole_file(path: str, data: bytes) -> None:
     """As `write_file`; nobody ever sees a part of it. Raises `SystemFailure`."""
     write_file(f"{path}.draft", data)
     os.rename(f"{path}.draft", path)
+
+
+def rewrite_file(path: str, edit: Callable[[str], str]) -> None:
+    """Change a small file in place: it is mounted in a container, which sees this file and no other.
+
+    The container may write to it as well, so that its text is a stranger's. Raises `OSError`, `SystemFailure`.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        data = os.pread(descriptor, _LARGEST_NAME_FILE + 1, 0)
+        if len(data) > _LARGEST_NAME_FILE:
+            raise SystemFailure(f"{path} has more than {_LARGEST_NAME_FILE} bytes")
+        text = data.decode(errors="surrogateescape")
+        new = edit(text)
+        if new != text:
+            encoded = new.encode(errors="surrogateescape")
+            os.pwrite(descriptor, encoded, 0)
+            os.ftruncate(descriptor, len(encoded))
+    finally:
+        os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from windlass.engine import links
 from windlass.engine.container import Container
 from windlass.engine.core import Core
 from windlass.engine.labels import DEFAULT_PROFILE
@@ -97,8 +98,7 @@ class Inspection:
         run = core.run_directory(container)
         named = bool(container.state.started_at) and container.shares_network_of is None
         host_config = dict(container.host_config)
-        # Links are shown resolved; there are none.
-        host_config["Links"] = None
+        host_config["Links"] = links.shown(core, container)
         host_config["Ulimits"] = self._ulimits(container)
         process_label, mount_label = container.security_labels
         logged_as_json = host_config["LogConfig"]["Type"] == "json-file"

@@ -99,6 +99,7 @@ class Lifecycle:
             raise shown from error
         self._begin_watch(container)
         self._core.container_event(container, "start")
+        self._preparation.started(container)
 
     async def _launch(self, container: Container) -> None:
         core, state = self._core, container.state

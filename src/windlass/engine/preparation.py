@@ -14,7 +14,6 @@ for a run that another daemon prepared.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import resource
 import shutil
@@ -26,10 +25,11 @@ import orjson
 
 from windlass.engine import joins
 from windlass.engine.accounts import AccountReader
+from windlass.engine.connections import Connections
 from windlass.engine.container import Container
 from windlass.engine.core import Core, log
 from windlass.engine.devices import block_device_numbers, container_devices
-from windlass.engine.files import NameFiles, write_file, write_whole_file
+from windlass.engine.files import write_file, write_whole_file
 from windlass.engine.labels import Labels
 from windlass.engine.runtimes import Runtime
 from windlass.engine.seccomp import Filters
@@ -40,7 +40,7 @@ from windlass.engine.users import AccountFiles, resolve
 from windlass.errors import SystemFailure, WindlassError
 from windlass.kernel import capabilities
 from windlass.logs.options import extra_attributes
-from windlass.networks.attachment import Attachment, EndpointConfig
+from windlass.networks.attachment import Attachment
 from windlass.runtime import tiny_init
 from windlass.runtime.records import CONFIG, LAUNCH
 
@@ -61,9 +61,9 @@ _UNLIMITED: Final = (1 << 64) - 1
 class Preparation:
     """Prepares and releases runs."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, connections: Connections) -> None:
         self._core = core
-        self._files = NameFiles(core.settings)
+        self._connections = connections
         self._accounts = AccountReader()
         self._mounts = UserMounts(core)
         self._filters = Filters(Path(core.settings.exec_root) / "seccomp", default=core.settings.seccomp_profile)
@@ -97,6 +97,11 @@ class Preparation:
     def adopt(self, container: Container) -> None:
         """Know what a run has that another daemon prepared."""
         self._mounts.adopt(container)
+        self._connections.adopt(container)
+
+    def started(self, container: Container) -> None:
+        """A container runs now."""
+        self._connections.started(container)
 
     async def prepare(self, container: Container) -> None:
         """Get ready to launch. Raises `WindlassError` with dockerd's words; nothing is left then."""
@@ -107,50 +112,12 @@ class Preparation:
             raise SystemFailure(str(error)) from error
         try:
             donor = joins.network_donor(self._core.store, container)
-            attachment = await self._connect(container, donor)
+            attachment = await self._connections.attach(container, donor)
             await self._write(container, directory, attachment, donor)
         except BaseException:
             await self.release(container)
             await self.remove_directory(container)
             raise
-
-    # Networks ---------------------------------------------------------------------------------------------------
-
-    async def _connect(self, container: Container, donor: Container | None) -> Attachment:
-        core, config, host_config = self._core, container.config, container.host_config
-        if donor is not None:
-            config["Hostname"], config["Domainname"] = donor.config["Hostname"], donor.config["Domainname"]
-        exposed = list(config.get("ExposedPorts") or {})
-        ports = dict(host_config["PortBindings"] or {})
-        if host_config["PublishAllPorts"]:
-            ports |= {port: [{"HostIp": "", "HostPort": ""}] for port in exposed if port not in ports}
-        mode = "none" if config.get("NetworkDisabled") else container.network_mode
-        endpoint = container.endpoints.get(mode)
-        try:
-            attachment = await core.networks.attach(
-                container.id,
-                network_mode=mode,
-                config=EndpointConfig.from_api(endpoint),
-                ports=ports,
-                hostname=config["Hostname"],
-                name=container.name,
-                exposed=exposed,
-                shared_path=joins.network_path(donor) if donor is not None else None,
-            )
-        except WindlassError as error:
-            raise type(error)(f"failed to set up container networking: {error}") from None
-        container.attachment = attachment.to_json()
-        for name, endpoint_made in attachment.endpoints.items():
-            if name in container.endpoints:
-                container.endpoints[name]["NetworkID"] = endpoint_made.network_id
-            self._network_event(container, "connect", endpoint_made.network_id, endpoint_made.network_name)
-        return attachment
-
-    def _network_event(self, container: Container, action: str, network_id: str, name: str) -> None:
-        with contextlib.suppress(WindlassError):
-            driver = self._core.networks.find(network_id).driver
-            attributes = {"container": container.id, "name": name, "type": driver}
-            self._core.events.publish("network", action, network_id, attributes)
 
     # Documents --------------------------------------------------------------------------------------------------
 
@@ -161,12 +128,7 @@ class Preparation:
         runtime = core.runtimes.find(host_config["Runtime"])
         files: dict[str, bytes] = {}
         if donor is None:
-            hosts = self._files.hosts(container.config, host_config, attachment, core.networks.host_gateway())
-            files |= {
-                "hostname": f"{container.config['Hostname']}\n".encode(),
-                "hosts": hosts.encode(),
-                "resolv.conf": self._files.resolv_conf(host_config, attachment).encode(),
-            }
+            files |= self._connections.files(container, attachment)
         name_files = core.run_directory(donor) if donor is not None else directory
         user_mounts = await self._mounts.prepare(container, name_files)
         request = await self._request(container, attachment, runtime, user_mounts.mounts)
@@ -302,12 +264,7 @@ class Preparation:
 
     async def release(self, container: Container) -> None:
         """Give back what a run had, except its directory. Never raises for what cannot be given back: it is logged."""
-        attachment = container.attachment
-        await self._core.networks.detach(container.id)
-        if attachment is not None:
-            container.attachment = None
-            for endpoint in attachment.get("endpoints", ()):
-                self._network_event(container, "disconnect", endpoint["networkId"], endpoint["networkName"])
+        await self._connections.detach(container)
         await self._mounts.release(container)
 
     async def remove_directory(self, container: Container) -> None:

@@ -334,6 +334,13 @@ def decode_create(body: Document) -> tuple[Document, Document, dict[str, Documen
     )
 
 
+def decode_endpoint(body: Document) -> Document:
+    """What a container's place in a network is to be. Raises `InvalidParameter`."""
+    if type(body) is not dict:
+        raise mismatch(body, "ConnectOptions.EndpointConfig", "network.EndpointSettings")
+    return decode(body, ENDPOINT, "ConnectOptions.EndpointConfig")
+
+
 def decode_update(body: Document) -> Document:
     """The resources and restart policy of an update request. Raises `InvalidParameter`."""
     return decode(body, UPDATE, "UpdateConfig")

@@ -6,7 +6,8 @@ from typing import Any
 
 from windlass.engine.filters import Filters
 from windlass.engine.operations.parts import Parts
-from windlass.errors import NotImplementedByEngine
+from windlass.engine.removal import prune_moment
+from windlass.errors import NotFound
 
 Document = dict[str, Any]
 
@@ -22,33 +23,42 @@ class NetworkOperations:
 
     async def network_inspect(self, id: str, *, verbose: bool, scope: str) -> Document:
         """NetworkInspect. All networks are local, and `verbose` is about those that are not."""
+        if scope not in {"", "local"}:
+            raise NotFound(f"network {id} not found")
         return self.parts.core.networks.inspect(id)
 
     async def network_create(self, *, body: Document) -> Document:
         """NetworkCreate."""
-        raise NotImplementedByEngine("user-defined networks are not supported yet")
+        record = await self.parts.core.networks.create(body)
+        self._network_event("create", record.id, record.name, record.driver)
+        return {"Id": record.id, "Warning": ""}
 
     async def network_delete(self, id: str) -> None:
         """NetworkDelete."""
         record = await self.parts.core.networks.remove(id)
-        self.parts.core.events.publish("network", "destroy", record.id, {"name": record.name, "type": record.driver})
+        self._network_event("destroy", record.id, record.name, record.driver)
 
     async def network_connect(self, id: str, *, body: Document) -> None:
         """NetworkConnect."""
-        self._find_both(id, body)
-        raise NotImplementedByEngine("connecting a container to further networks is not supported yet")
+        container = self.parts.core.store.find(str(body.get("Container") or ""))
+        await self.parts.connections.connect(container, id, body.get("EndpointConfig"))
 
     async def network_disconnect(self, id: str, *, body: Document) -> None:
         """NetworkDisconnect."""
-        self._find_both(id, body)
-        raise NotImplementedByEngine("disconnecting a container from a network is not supported yet")
-
-    def _find_both(self, network: str, body: Document) -> None:
-        self.parts.core.networks.find(network)
-        self.parts.core.store.find(str(body.get("Container") or ""))
+        container = self.parts.core.store.find(str(body.get("Container") or ""))
+        await self.parts.connections.disconnect(container, id, force=bool(body.get("Force")))
 
     async def network_prune(self, *, filters: Filters) -> Document:
         """NetworkPrune. Predefined networks stay."""
-        self.parts.core.networks.list({name: values for name, values in filters.items() if name == "label"})
-        self.parts.core.events.publish("network", "prune", "", {"reclaimed": "0"})
-        return {"NetworksDeleted": None}
+        core = self.parts.core
+        known = {network["Name"]: network for network in core.networks.list()}
+        until = prune_moment(filters, now=core.clock())
+        labels = {name: values for name, values in filters.items() if name != "until"}
+        deleted = await core.networks.prune(labels, until_ns=until)
+        for name in deleted:
+            self._network_event("destroy", known[name]["Id"], name, known[name]["Driver"])
+        core.events.publish("network", "prune", "", {"reclaimed": "0"})
+        return {"NetworksDeleted": deleted or None}
+
+    def _network_event(self, action: str, network_id: str, name: str, driver: str) -> None:
+        self.parts.core.events.publish("network", action, network_id, {"name": name, "type": driver})

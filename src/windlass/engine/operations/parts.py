@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from windlass.engine.commits import Commits
+from windlass.engine.connections import Connections
 from windlass.engine.containerfiles import ContainerFiles
 from windlass.engine.core import Core
 from windlass.engine.creation import Creation
@@ -23,10 +24,11 @@ class Parts:
 
     def __init__(self, core: Core, engine_id: str) -> None:
         self.core = core
-        self.preparation = Preparation(core)
+        self.connections = Connections(core)
+        self.preparation = Preparation(core, self.connections)
         self.lifecycle = Lifecycle(core, self.preparation)
         self.removal = Removal(core, self.lifecycle)
-        self.creation = Creation(core, self.preparation, self.removal)
+        self.creation = Creation(core, self.preparation, self.connections, self.removal)
         self.execs = Execs(core, self.preparation)
         self.inspection = Inspection(core)
         self.listing = Listing(core, self.inspection)

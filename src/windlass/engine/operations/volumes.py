@@ -26,7 +26,7 @@ class VolumeOperations:
         new = name not in volumes
         made = await volumes.create(name, body.get("Driver") or "", body.get("DriverOpts"), body.get("Labels"))
         if new:
-            self._event("create", made["Name"])
+            self._volume_event("create", made["Name"])
         return made
 
     async def volume_inspect(self, name: str) -> Document:
@@ -39,16 +39,16 @@ class VolumeOperations:
         there = name in volumes
         await volumes.remove(name, force)
         if there:
-            self._event("destroy", name)
+            self._volume_event("destroy", name)
 
     async def volume_prune(self, *, filters: Filters) -> Document:
         """VolumePrune."""
         core = self.parts.core
         answer = await core.volumes.prune(filters)
         for name in answer["VolumesDeleted"] or ():
-            self._event("destroy", name)
+            self._volume_event("destroy", name)
         core.events.publish("volume", "prune", "", {"reclaimed": str(answer["SpaceReclaimed"])})
         return answer
 
-    def _event(self, action: str, name: str) -> None:
+    def _volume_event(self, action: str, name: str) -> None:
         self.parts.core.events.publish("volume", action, name, {"driver": "local"})
