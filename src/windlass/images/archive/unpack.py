@@ -415,7 +415,7 @@ class _Unpacker:
             self._remove_lower_entry(parent, name, target)
         elif target in self._directories:
             self._mark_opaque(target)
-        elif parent not in self._opaque and target not in self._files and target not in self._removed:
+        elif not self._is_cut_off(parent) and target not in self._files and target not in self._removed:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=self._parent(parent))
             self._removed.add(target)
 
@@ -426,9 +426,17 @@ class _Unpacker:
         os.setxattr(directory, b"trusted.overlay.opaque", b"y")
         self._opaque.add(path)
         # Nothing is below any more that a whiteout could hide; overlay would list it as a name that cannot be found.
-        for target in [target for target in self._removed if target.rpartition(b"/")[0] == path]:
-            os.unlink(target.rpartition(b"/")[2], dir_fd=directory)
+        below = path + b"/" if path else b""
+        for target in [target for target in self._removed if target.startswith(below)]:
+            above, _, name = target.rpartition(b"/")
+            os.unlink(name, dir_fd=self._tree.open(above))
             self._removed.discard(target)
+
+    def _is_cut_off(self, path: bytes) -> bool:
+        """Whether this layer has made the directory at `path`, or one above it, opaque."""
+        while path and path not in self._opaque:
+            path = path.rpartition(b"/")[0]
+        return path in self._opaque
 
     def _remove_lower_entry(self, parent: bytes, name: bytes, target: bytes) -> None:
         """Carry a whiteout out, but for what this layer itself has put there."""
