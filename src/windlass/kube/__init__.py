@@ -1,0 +1,1 @@
+"""Kubernetes: the API server, its controllers, and what they stand on."""

@@ -1,0 +1,1 @@
+"""The Kubernetes API server: from a request to the store and back."""
