@@ -63,7 +63,7 @@ class Attributes:
     """What is asked, as authorizers see it.
 
     Attributes:
-        verb: "get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "proxy", "impersonate" …;
+        verb: "get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate" …;
             for other paths the HTTP method in lower case.
         path: the URL's path.
         is_resource: a resource of the API, not another path.
