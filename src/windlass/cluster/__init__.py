@@ -1,0 +1,1 @@
+"""What every kind of cluster needs, whatever its vocabulary: certificates, their signing, membership."""
