@@ -139,9 +139,11 @@ class Networks:
         for published in self._published.values():
             await self._publisher.stop_relays(published)
         try:
-            # Who was never told what runs (see reconcile) must not take anything away from it.
             if remove or (self._reconciled and not self._attachments):
                 await self._run(self._remove_all)
+            elif not self._attachments:
+                # Who was never told what runs (see reconcile) must not take anything away from it.
+                await self._run(self._registry.stop_new)
         finally:
             self._reservations.close()
             self._sandboxes.close()

@@ -213,6 +213,12 @@ class Registry:
         for network in self._networks.values():
             network.driver.stop()
 
+    def stop_new(self) -> None:
+        """Take those out of the kernel that were not there before the start. Raises OSError."""
+        for network in self._networks.values():
+            if isinstance(network.driver, BridgeNetwork) and network.driver.is_new:
+                network.driver.stop()
+
 
 def usable(network: LiveNetwork) -> LiveNetwork:
     """The network, if containers may be connected to it. Raises SystemFailure."""

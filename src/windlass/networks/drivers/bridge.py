@@ -71,7 +71,7 @@ class BridgeConfig:
 
 
 class BridgeNetwork:
-    """A running bridge network."""
+    """A running bridge network. `is_new`: its device was not there before the start, so nothing can be plugged in."""
 
     kind = "bridge"
 
@@ -80,6 +80,7 @@ class BridgeNetwork:
         self.config = config
         self._netlink = netlink
         self._index = 0
+        self.is_new = False
         self._lock = threading.Lock()
         label = {"name": config.network_name, "network_id": config.network_id}
         self._leases = Leases(config.ipv4.network, within=config.within, **label)
@@ -109,6 +110,7 @@ class BridgeNetwork:
                 ) from None
             mac = bytes((0x02, 0x42, *secrets.token_bytes(4))).hex(":")
             self._netlink.request(link.new_bridge(config.name, mac=mac, mtu=config.mtu))
+            self.is_new = True
             found = link.read_link(self._netlink, config.name)
         if found.kind != "bridge":
             raise SystemFailure(f"interface {config.name} exists and is not a bridge")
