@@ -151,6 +151,14 @@ async def test_a_daemon_that_fails_to_start_takes_nothing_away(tmp_path: Path) -
 
 
 @private_network
+async def test_a_daemon_that_fails_to_start_takes_away_what_it_made(tmp_path: Path) -> None:
+    first = await opened(tmp_path)
+    assert first._names.bridge in link_names()
+    await first.close()  # before anybody told it what runs
+    assert link_names() == {"lo"}
+
+
+@private_network
 async def test_a_changed_bip_waits_for_running_containers(tmp_path: Path) -> None:
     first = await opened(tmp_path, bip="10.7.0.1/24")
     one = await first.attach(ONE, network_mode="bridge")
