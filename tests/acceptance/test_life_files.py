@@ -73,7 +73,8 @@ def test_mounts_by_their_types(engine: PrivateEngine, lives: Lives, tmp_path: Pa
         {"Type": "image", "Source": IMAGE, "Target": "/i"},
     ]
     said = lives.say(
-        "exec 2>&1; touch /b/x /i/x; touch /v/x && stat -c %a /t && df -k /t | tail -1 | awk '{print $2}'; ls /i/bin | head -1",
+        "exec 2>&1; touch /b/x /i/x; touch /v/x && stat -c %a /t && "
+        "df -k /t | tail -1 | awk '{print $2}'; ls /i/bin | head -1",
         Mounts=mounts,
     )
     assert said.count("Read-only file system") == 2
