@@ -16,7 +16,7 @@ setup: packages $(STAMP) ## Debian packages (as root) and .venv with windlass an
 packages:
 	@scripts/packages
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml scripts/hatch_build.py
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'

@@ -117,6 +117,13 @@ class Schema:
     def __repr__(self) -> str:
         return f"<Schema {self.ref or self.type or 'any'}>"
 
+    def replaced(self, **changes: Any) -> Schema:
+        """A copy with some attributes changed: what a place says beyond its definition."""
+        copy = Schema.__new__(Schema)
+        for name in Schema.__slots__:
+            setattr(copy, name, changes[name] if name in changes else getattr(self, name))
+        return copy
+
     @property
     def has_default(self) -> bool:
         """Whether an absent field gets a value."""
