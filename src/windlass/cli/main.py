@@ -98,6 +98,7 @@ GROUPED = {
 }
 SERVERS = {
     "daemon": "Start the engine",
+    "server": "Run a Kubernetes API server",
     "runtime": "An OCI runtime with runc's command line",
     "completion": "Print a completion script for bash, zsh or fish",
 }
@@ -279,6 +280,10 @@ def _server(name: str, words: list[str]) -> int:
         from windlass.daemon import main as daemon
 
         return daemon.main(words)
+    if name == "server":
+        from windlass.kube.server import main as server
+
+        return server.main(words)
     if name == "runtime":
         from windlass.runtime import command
 

@@ -236,6 +236,7 @@ class Resource:
     list_kind: str = ""
     load_schema: Callable[[], Schema] = field(default=lambda: ANY, repr=False)
     convert: Converter | None = None
+    shape: Callable[[Object], list[str]] | None = None
     reset_fields: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,210 @@
+"""The API server: one readable way for every request.
+
+    request ─ authenticate ─ impersonate ─ authorize ─ queue ─ dispatch ─▶ answer
+                 401            403           403        429
+
+What is no resource (health, version, discovery, OpenAPI, metrics) takes the same way and ends at `_other`. Whatever
+goes wrong leaves as a Status object.
+
+Source: https://kubernetes.io/docs/concepts/security/controlling-access/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from windlass.errors import InvalidParameter
+from windlass.http import Request, Response
+from windlass.http.message import BodyTimeoutError, BodyTooLarge, ClientGoneError
+from windlass.kube.api import objects, status
+from windlass.kube.api.authentication.credentials import Credentials
+from windlass.kube.api.authentication.impersonation import impersonate
+from windlass.kube.api.authentication.union import Union
+from windlass.kube.api.authorization.chain import decide, refusal
+from windlass.kube.api.discovery import Discovery
+from windlass.kube.api.dispatch import Answer, Dispatcher
+from windlass.kube.api.handlers.call import Call
+from windlass.kube.api.health import Health
+from windlass.kube.api.identity import MASTERS, Attributes, Authorizer, User
+from windlass.kube.api.operations.environment import Environment
+from windlass.kube.api.request import Options, RequestInfo, parse_request
+from windlass.kube.api.resource import Resource
+from windlass.store import StoreError, Unavailable
+
+log = logging.getLogger("windlass.kube.api")
+
+_NOT_FOUND = "the server could not find the requested resource"
+_CACHING = ("Cache-Control", "no-cache, private")
+
+Page = Callable[[Request, User], Awaitable[Response]]
+Outside = Callable[[Request, RequestInfo, User], Awaitable[Answer]]
+
+
+@dataclass(slots=True)
+class APIServer:
+    """A handler for `windlass.http.Server`.
+
+    Attributes:
+        pages: what answers paths that are no resources, by their beginning ("/openapi/").
+        outside: answers for groups that other servers serve; None where a group is not one of them.
+    """
+
+    env: Environment
+    authenticator: Union
+    authorizer: Authorizer
+    dispatcher: Dispatcher
+    discovery: Discovery
+    health: Health
+    version: Mapping[str, str]
+    pages: dict[str, Page] = field(default_factory=dict)
+    outside: Callable[[RequestInfo], Outside | None] = lambda _info: None
+
+    async def __call__(self, request: Request) -> Answer:
+        """Answer a request."""
+        try:
+            return await self._answer(request)
+        except status.StatusError as error:
+            return failure(error)
+        except BodyTooLarge as error:
+            return failure(status.too_large(str(error)))
+        except BodyTimeoutError:
+            return failure(status.StatusError(408, "Timeout", "the body did not arrive in time"))
+        except InvalidParameter as error:
+            return failure(status.bad_request(str(error)))
+        except Unavailable as error:
+            return failure(status.internal_error(str(error)))
+        except StoreError as error:
+            return failure(status.internal_error(str(error)))
+        except (ClientGoneError, asyncio.CancelledError):
+            raise
+        except BaseExceptionGroup as group:
+            _, rest = group.split(status.StatusError)
+            first = _first_status(group)
+            if rest is None and first is not None:
+                return failure(first)
+            log.exception("a request failed: %s %s", request.method, request.target)
+            return failure(status.internal_error("an internal failure, see the server's log"))
+        except Exception:
+            log.exception("a request failed: %s %s", request.method, request.target)
+            return failure(status.internal_error("an internal failure, see the server's log"))
+
+    async def _answer(self, request: Request) -> Answer:
+        path, query = request.path, request.query
+        tls = request.extra("ssl_object")  # noqa: S610
+        credentials = Credentials(request.headers, tls.getpeercert(True) if tls is not None else None, path)
+        user = self.authenticator.quick(credentials)
+        if user is None:
+            user = await self.authenticator.authenticate(credentials)
+        if "impersonate-user" in request.headers or any(name.startswith("impersonate-") for name in request.headers):
+            user = await impersonate(user, request.headers, self.authorizer) or user
+        info = parse_request(request.method, path, query)
+        if MASTERS not in user.groups:
+            await self._authorize(info, user, query)
+        if not info.is_resource:
+            return await self._other(request, path, query, user)
+        resource = self.env.registry.get(info.group, info.version, info.resource)
+        if resource is None:
+            if (outside := self.outside(info)) is not None:
+                return await outside(request, info, user)
+            raise status.StatusError(404, "NotFound", _NOT_FOUND)
+        self._check_scope(info, resource)
+        call = Call(self.env, request, info, Options(query), user, resource)
+        handler = self.dispatcher.handler(call)
+        if info.verb in _READS:
+            return await handler(call)
+        # A write that has begun goes to its end: a client that goes away does not undo it half-way.
+        request.cancel_on_disconnect = False
+        return await handler(call)
+
+    async def _authorize(self, info: RequestInfo, user: User, query: list[tuple[str, str]]) -> None:
+        attributes = attributes_of(info, user, query)
+        verdict = await decide(self.authorizer, attributes)
+        if not verdict.allowed:
+            raise refusal(attributes, verdict.reason)
+
+    @staticmethod
+    def _check_scope(info: RequestInfo, resource: Resource) -> None:
+        if resource.namespaced and not info.namespace and (info.name or info.verb == "create"):
+            raise status.StatusError(404, "NotFound", _NOT_FOUND)
+        if not resource.namespaced and info.namespace and resource.plural != "namespaces":
+            raise status.StatusError(404, "NotFound", _NOT_FOUND)
+
+    async def _other(self, request: Request, path: str, query: list[tuple[str, str]], user: User) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            raise status.StatusError(
+                405, "MethodNotAllowed", "the server does not allow this method on the requested resource"
+            )
+        if (found := self.health.answer(path, query)) is not None:
+            return found
+        if (found := self.discovery.answer(path.rstrip("/") or "/", request.headers)) is not None:
+            return found
+        if path == "/version":
+            return Response(200, [("Content-Type", "application/json")], orjson.dumps(dict(self.version)))
+        if path == "/":
+            return Response(200, [("Content-Type", "application/json")], orjson.dumps({"paths": self._paths()}))
+        for prefix, page in self.pages.items():
+            if path == prefix or (prefix.endswith("/") and path.startswith(prefix)):
+                return await page(request, user)
+        raise status.StatusError(404, "NotFound", _NOT_FOUND)
+
+    def _paths(self) -> list[str]:
+        registry = self.env.registry
+        paths = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/readyz", "/version"]
+        for group in registry.groups():
+            if group:
+                paths.append(f"/apis/{group}")
+                paths += [f"/apis/{group}/{version}" for version in registry.versions(group)]
+        return sorted({*paths, *(prefix.rstrip("/") for prefix in self.pages)})
+
+
+_READS = frozenset({"get", "list", "watch"})
+
+
+def _first_status(group: BaseExceptionGroup[BaseException]) -> status.StatusError | None:
+    for error in group.exceptions:
+        if isinstance(error, status.StatusError):
+            return error
+        if isinstance(error, BaseExceptionGroup) and (found := _first_status(error)) is not None:
+            return found
+    return None
+
+
+def attributes_of(info: RequestInfo, user: User, query: list[tuple[str, str]]) -> Attributes:
+    """What an authorizer is asked."""
+    if not info.is_resource:
+        return Attributes(user, info.verb, path=info.path, is_resource=False)
+    return Attributes(
+        user,
+        info.verb,
+        info.group,
+        info.version,
+        info.resource,
+        info.subresource,
+        info.namespace,
+        info.name or _selected_name(info, query),
+        info.path,
+    )
+
+
+def _selected_name(info: RequestInfo, query: list[tuple[str, str]]) -> str:
+    """The one name that a list or watch asks for by its field selector."""
+    if info.verb in ("list", "watch", "deletecollection"):
+        for name, value in query:
+            if name == "fieldSelector" and value.startswith("metadata.name=") and "," not in value:
+                return value.removeprefix("metadata.name=").removeprefix("=")
+    return ""
+
+
+def failure(error: status.StatusError) -> Response:
+    """A refusal as clients read it."""
+    headers = [("Content-Type", "application/json"), _CACHING, ("Audit-Id", objects.new_uid())]
+    if error.retry_after:
+        headers.append(("Retry-After", str(error.retry_after)))
+    if error.code == 401:
+        headers.append(("WWW-Authenticate", 'Bearer realm="windlass"'))
+    return Response(error.code, headers, orjson.dumps(error.to_json()))

@@ -1,0 +1,262 @@
+"""A cluster's server, put together: every part is made here and handed to those that need it.
+
+store ─ registry ─ cache ─┬ authentication, authorization ─┐
+                          ├ admission ─ operations ────────┼▶ API server ─▶ HTTPS
+                          └ client ─▶ bootstrap, controllers
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import ipaddress
+import logging
+import platform
+import socket
+import sys
+import time
+
+from windlass import __version__
+from windlass.cluster.pki import PKI, ServingContext, utc_now
+from windlass.errors import InvalidParameter
+from windlass.http import Server
+from windlass.kube.admission.chain import Chain, choose
+from windlass.kube.admission.plugins import builtin as builtin_plugins
+from windlass.kube.api import reviews
+from windlass.kube.api.authentication.bootstrap import BootstrapTokens
+from windlass.kube.api.authentication.credentials import TokenAuthenticator
+from windlass.kube.api.authentication.requestheader import FrontProxy
+from windlass.kube.api.authentication.serviceaccount import ServiceAccountTokens
+from windlass.kube.api.authentication.tokenfile import TokenFile
+from windlass.kube.api.authentication.union import AnonymousRule, Union
+from windlass.kube.api.authentication.x509 import ClientCertificates
+from windlass.kube.api.authorization.chain import AlwaysAllow, AlwaysDeny
+from windlass.kube.api.authorization.chain import Chain as AuthorizerChain
+from windlass.kube.api.authorization.rbac import RBAC
+from windlass.kube.api.cache import Cache
+from windlass.kube.api.discovery import Discovery
+from windlass.kube.api.dispatch import Dispatcher
+from windlass.kube.api.health import Health
+from windlass.kube.api.identity import Authorizer
+from windlass.kube.api.operations.environment import Environment
+from windlass.kube.api.registry import Registry
+from windlass.kube.api.resources import builtin
+from windlass.kube.api.server import APIServer
+from windlass.kube.api.subresources import tokens as token_requests
+from windlass.kube.client import Client
+from windlass.kube.controllers.garbage_collector import GarbageCollector
+from windlass.kube.controllers.namespaces import NamespaceController
+from windlass.kube.controllers.role_aggregation import RoleAggregationController
+from windlass.kube.controllers.runner import Controller
+from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
+from windlass.kube.schema.catalogue import Catalogue
+from windlass.kube.server.arguments import Arguments
+from windlass.kube.server.bootstrap import bootstrap
+from windlass.store import Store, open_store
+
+log = logging.getLogger("windlass.kube.server")
+
+_RENEW_SECONDS = 6 * 3600.0
+
+
+class Cluster:
+    """A running server. `start`, then `stop`."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        self._arguments = arguments
+        self._undo = contextlib.AsyncExitStack()
+        self._is_ready = False
+        self.url = ""
+
+    async def start(self) -> None:
+        """Serve.
+
+        Raises:
+            WindlassError, OSError: nothing is left behind then.
+        """
+        begun = time.monotonic()
+        try:
+            await self._start()
+        except BaseException:
+            await self._undo.aclose()
+            raise
+        self._is_ready = True
+        log.info("ready at %s after %d ms", self.url, round((time.monotonic() - begun) * 1000))
+
+    async def stop(self) -> None:
+        """Stop serving and let go of everything."""
+        await self._undo.aclose()
+
+    async def _start(self) -> None:
+        arguments = self._arguments
+        arguments.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sock = _listen(arguments.bind_address, arguments.port)
+        self._undo.callback(sock.close)
+        port = sock.getsockname()[1]
+        host = arguments.advertise_address
+        if host in ("0.0.0.0", "::"):  # compared, not bound
+            host = "127.0.0.1"
+        self.url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+        pki = PKI(arguments.data_dir / "tls")
+        self._ensure_certificates(pki)
+        store = await self._open_store()
+        self._undo.push_async_callback(store.close)
+        api, client = self._assemble(store, pki)
+        await bootstrap(client)
+        for controller in self._controllers(client, pki):
+            controller.start()
+            self._undo.push_async_callback(controller.stop)
+        context = ServingContext(*pki.paths("apiserver"), [pki.ca.certificate_pem, pki.front_proxy_ca.certificate_pem])
+        self._undo.push_async_callback(_cancel, asyncio.create_task(self._keep_certificates(pki, context)))
+        server = Server(api)
+        self._undo.push_async_callback(server.close, 2.0)
+        await server.listen(sock, tls=context.context)
+        for path in (arguments.data_dir / "cred" / "admin.kubeconfig", arguments.kubeconfig):
+            if path is not None:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                pki.kubeconfig(path, server=self.url, client="admin")
+
+    # -- certificates
+
+    def _addresses(self) -> tuple[list[str], list[str]]:
+        """Addresses and names for the server's certificate."""
+        addresses, names = [], [socket.gethostname()]
+        for each in (self._arguments.bind_address, self._arguments.advertise_address, *self._arguments.names):
+            try:
+                found = ipaddress.ip_address(each)
+            except ValueError:
+                names.append(each)
+            else:
+                if not found.is_unspecified and not found.is_loopback:
+                    addresses.append(each)
+        return addresses, names
+
+    def _ensure_certificates(self, pki: PKI) -> bool:
+        addresses, names = self._addresses()
+        service = str(next(ipaddress.ip_network(self._arguments.service_cidr).hosts()))
+        return pki.ensure(addresses=addresses, service_address=service, domain=self._arguments.domain, names=names)
+
+    async def _keep_certificates(self, pki: PKI, context: ServingContext) -> None:
+        """Renew certificates before they end, as long as the server runs."""
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            try:
+                if self._ensure_certificates(pki):
+                    context.reload()
+                    log.info("the server's certificate was renewed")
+            except OSError as error:
+                log.error("certificates cannot be renewed: %s", error)
+
+    # -- parts
+
+    async def _open_store(self) -> Store:
+        arguments = self._arguments
+        url = arguments.datastore or f"sqlite://{arguments.data_dir / 'db' / 'state.db'}"
+        return await open_store(
+            url,
+            ca=arguments.datastore_ca,
+            certificate=arguments.datastore_certificate,
+            key=arguments.datastore_key,
+        )
+
+    def _assemble(self, store: Store, pki: PKI) -> tuple[APIServer, Client]:
+        arguments = self._arguments
+        registry = Registry()
+        for resource in builtin(Catalogue()):
+            registry.add(resource)
+        cache = Cache(store, registry)
+        self._undo.callback(cache.close)
+        plugins = choose(builtin_plugins(cache), arguments.enable_admission, arguments.disable_admission)
+        env = Environment(store, registry, Chain(plugins))
+        client = Client(env, cache)
+        issuer = f"https://kubernetes.default.svc.{arguments.domain}"
+        accounts = ServiceAccountTokens(cache, pki.service_account_key, issuer=issuer, clock=time.time)
+        authenticator = self._authenticator(pki, cache, accounts)
+        authorizer, rbac = self._authorizer(cache)
+        special = {
+            **reviews.handlers(authenticator, authorizer, rbac, complete=True),
+            ("serviceaccounts", "token"): token_requests.handler(accounts),
+        }
+        api = APIServer(
+            env=env,
+            authenticator=authenticator,
+            authorizer=authorizer,
+            dispatcher=Dispatcher(special),
+            discovery=Discovery(registry, self.url.removeprefix("https://")),
+            health=Health(
+                {"ping": lambda: "", "log": lambda: "", "etcd": lambda: _store_problem(store)},
+                {"poststarthook/start": lambda: "" if self._is_ready else "not started"},
+            ),
+            version=version_info(),
+        )
+        return api, client
+
+    def _authenticator(self, pki: PKI, cache: Cache, accounts: ServiceAccountTokens) -> Union:
+        arguments = self._arguments
+        tokens: list[TokenAuthenticator] = [accounts, BootstrapTokens(cache, utc_now)]
+        if arguments.token_file is not None:
+            tokens.insert(0, TokenFile(arguments.token_file))
+        return Union(
+            [
+                FrontProxy(pki.front_proxy_ca.certificate_pem, utc_now, ("front-proxy-client",)),
+                ClientCertificates(pki.ca.certificate_pem, utc_now),
+            ],
+            tokens,
+            anonymous=AnonymousRule(arguments.anonymous),
+            clock=time.monotonic,
+        )
+
+    def _authorizer(self, cache: Cache) -> tuple[Authorizer, RBAC | None]:
+        rbac = None
+        chosen: list[Authorizer] = []
+        for mode in self._arguments.authorization_modes:
+            if mode == "RBAC":
+                rbac = RBAC(cache)
+                chosen.append(rbac)
+            elif mode == "AlwaysAllow":
+                chosen.append(AlwaysAllow())
+            elif mode == "AlwaysDeny":
+                chosen.append(AlwaysDeny())
+            elif mode != "Node":
+                raise InvalidParameter(f"unknown authorization mode {mode!r}")
+        return AuthorizerChain(chosen), rbac
+
+    def _controllers(self, client: Client, pki: PKI) -> list[Controller]:
+        return [
+            NamespaceController(client),
+            ServiceAccountController(client),
+            RootCAPublisher(client, pki.ca.certificate_pem.decode()),
+            RoleAggregationController(client),
+            GarbageCollector(client),
+        ]
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, port), family=family, backlog=1024)
+
+
+def _store_problem(store: Store) -> str:
+    return "" if store.revision >= 0 else "the store does not answer"
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def version_info() -> dict[str, str]:
+    """The document of /version."""
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    return {
+        "major": "1",
+        "minor": "37",
+        "gitVersion": f"v1.37.0+windlass{__version__}",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": datetime.datetime(2026, 8, 1, tzinfo=datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "goVersion": f"python{sys.version_info.major}.{sys.version_info.minor}",
+        "compiler": platform.python_implementation().lower(),
+        "platform": f"linux/{machine}",
+    }

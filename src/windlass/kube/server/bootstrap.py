@@ -1,0 +1,82 @@
+"""What stands in a cluster from its first moment: namespaces, default roles, priority classes, flow control."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from windlass.kube.api import objects
+from windlass.kube.api.authorization import defaults as rbac_defaults
+from windlass.kube.api.flowcontrol import defaults as flow_defaults
+from windlass.kube.api.resource import Object
+from windlass.kube.api.status import StatusError
+from windlass.kube.client import Client
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_RBAC = "rbac.authorization.k8s.io"
+_FLOW = "flowcontrol.apiserver.k8s.io"
+_SCHEDULING = "scheduling.k8s.io"
+_PRIORITIES = (
+    (
+        "system-node-critical",
+        2000001000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    (
+        "system-cluster-critical",
+        2000000000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+)
+
+
+async def bootstrap(client: Client) -> None:
+    """Make what is missing and complete what is incomplete; what users changed on purpose stays."""
+    await _together([client.ensure("", "namespaces", _namespace(name)) for name in NAMESPACES])
+    found = [_reconcile_role(client, resource, wanted) for resource, wanted in rbac_defaults.objects()]
+    found += [client.ensure(_FLOW, resource, wanted) for resource, wanted in flow_defaults.objects()]
+    found += [client.ensure(_SCHEDULING, "priorityclasses", _priority(*each)) for each in _PRIORITIES]
+    await _together(found)
+
+
+async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """At once: so they share the store's commits."""
+    async with asyncio.TaskGroup() as group:
+        for each in work:
+            group.create_task(each)
+
+
+def _namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+
+
+def _priority(name: str, value: int, description: str) -> Object:
+    return {
+        "apiVersion": f"{_SCHEDULING}/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": name},
+        "value": value,
+        "description": description,
+    }
+
+
+async def _reconcile_role(client: Client, resource: str, wanted: Object) -> None:
+    namespace, name = objects.namespace_of(wanted), objects.name_of(wanted)
+    try:
+        stored: Object | None = await client.get(_RBAC, resource, namespace, name)
+    except StatusError as error:
+        if error.code != 404:
+            raise
+        stored = None
+    merged = rbac_defaults.reconcile(wanted, stored)
+    if merged is None:
+        return
+    if stored is None:
+        await client.ensure(_RBAC, resource, merged)
+    elif merged.get("roleRef") != stored.get("roleRef"):
+        await client.delete(_RBAC, resource, namespace, name)
+        merged["metadata"] = dict(wanted["metadata"])
+        await client.ensure(_RBAC, resource, merged)
+    else:
+        await client.update(_RBAC, resource, namespace, name, lambda _live: objects.copy(merged))
