@@ -234,6 +234,7 @@ class Resource:
     is_custom: bool = False
     deprecation: str = ""
     list_kind: str = ""
+    definition: str = ""
     load_schema: Callable[[], Schema] = field(default=lambda: ANY, repr=False)
     convert: Converter | None = None
     shape: Callable[[Object], list[str]] | None = None

@@ -17,6 +17,9 @@ import socket
 import sys
 import time
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
 from windlass import __version__
 from windlass.cluster.pki import PKI, ServingContext, utc_now
 from windlass.errors import InvalidParameter
@@ -50,6 +53,7 @@ from windlass.kube.controllers.namespaces import NamespaceController
 from windlass.kube.controllers.role_aggregation import RoleAggregationController
 from windlass.kube.controllers.runner import Controller
 from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
+from windlass.kube.openapi import Documents
 from windlass.kube.schema.catalogue import Catalogue
 from windlass.kube.server.arguments import Arguments
 from windlass.kube.server.bootstrap import bootstrap
@@ -163,7 +167,8 @@ class Cluster:
     def _assemble(self, store: Store, pki: PKI) -> tuple[APIServer, Client]:
         arguments = self._arguments
         registry = Registry()
-        for resource in builtin(Catalogue()):
+        catalogue = Catalogue()
+        for resource in builtin(catalogue):
             registry.add(resource)
         cache = Cache(store, registry)
         self._undo.callback(cache.close)
@@ -171,7 +176,9 @@ class Cluster:
         env = Environment(store, registry, Chain(plugins))
         client = Client(env, cache)
         issuer = f"https://kubernetes.default.svc.{arguments.domain}"
-        accounts = ServiceAccountTokens(cache, pki.service_account_key, issuer=issuer, clock=time.time)
+        key = pki.service_account_key
+        assert isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey)  # what PKI makes, or a user put there
+        accounts = ServiceAccountTokens(cache, key, issuer=issuer, clock=time.time)
         authenticator = self._authenticator(pki, cache, accounts)
         authorizer, rbac = self._authorizer(cache)
         special = {
@@ -189,6 +196,7 @@ class Cluster:
                 {"poststarthook/start": lambda: "" if self._is_ready else "not started"},
             ),
             version=version_info(),
+            pages={"/openapi/": Documents(registry, catalogue, lambda _resource: {})},
         )
         return api, client
 

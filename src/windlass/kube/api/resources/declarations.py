@@ -225,6 +225,7 @@ def _resource(group: str, version: str, row: Row, catalogue: Catalogue) -> Resou
         categories=tuple(row.categories.split()),
         verbs=row.verbs,
         strategy=strategy_for(group, version, row.kind),
+        definition=catalogue.kinds()[(group, version, row.kind)],
         printer=_PRINTERS.get(row.kind),
         stored_as=_STORAGE.get((group, row.plural)),
         load_schema=load_schema,
