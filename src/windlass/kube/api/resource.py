@@ -238,6 +238,7 @@ class Resource:
     load_schema: Callable[[], Schema] = field(default=lambda: ANY, repr=False)
     convert: Converter | None = None
     shape: Callable[[Object], list[str]] | None = None
+    on_read: Callable[[Object], None] | None = None
     reset_fields: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -259,6 +260,11 @@ class Resource:
 
     def __repr__(self) -> str:
         return f"<Resource {self.api_version} {self.plural}>"
+
+    @property
+    def reads_plain(self) -> bool:
+        """Whether the stored bytes are what clients of this version see."""
+        return self.is_stored_version and self.on_read is None
 
     @property
     def schema(self) -> Schema:

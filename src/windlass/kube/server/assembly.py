@@ -38,6 +38,11 @@ from windlass.kube.api.authorization.chain import AlwaysAllow, AlwaysDeny
 from windlass.kube.api.authorization.chain import Chain as AuthorizerChain
 from windlass.kube.api.authorization.rbac import RBAC
 from windlass.kube.api.cache import Cache
+from windlass.kube.api.custom.establishing import GROUP as CRD_GROUP
+from windlass.kube.api.custom.establishing import PLURAL as CRD_PLURAL
+from windlass.kube.api.custom.establishing import EstablishingController
+from windlass.kube.api.custom.establishing import Server as CustomServer
+from windlass.kube.api.custom.resources import openapi_definition
 from windlass.kube.api.discovery import Discovery
 from windlass.kube.api.dispatch import Dispatcher
 from windlass.kube.api.health import Health
@@ -46,7 +51,9 @@ from windlass.kube.api.operations.environment import Environment
 from windlass.kube.api.registry import Registry
 from windlass.kube.api.resources import builtin
 from windlass.kube.api.server import APIServer
+from windlass.kube.api.serviceresolver import ServiceResolver
 from windlass.kube.api.subresources import tokens as token_requests
+from windlass.kube.api.webhooks import WebhookCaller
 from windlass.kube.client import Client
 from windlass.kube.controllers.garbage_collector import GarbageCollector
 from windlass.kube.controllers.namespaces import NamespaceController
@@ -172,9 +179,15 @@ class Cluster:
             registry.add(resource)
         cache = Cache(store, registry)
         self._undo.callback(cache.close)
+        caller = WebhookCaller(ServiceResolver(cache).resolve)
+        self._undo.push_async_callback(caller.close)
         plugins = choose(builtin_plugins(cache), arguments.enable_admission, arguments.disable_admission)
         env = Environment(store, registry, Chain(plugins))
         client = Client(env, cache)
+        custom = CustomServer(registry, catalogue, caller)
+        for definition in cache.list(CRD_GROUP, CRD_PLURAL):
+            custom.changed("ADDED", definition)
+        cache.subscribe(CRD_GROUP, CRD_PLURAL, custom.changed)
         issuer = f"https://kubernetes.default.svc.{arguments.domain}"
         key = pki.service_account_key
         assert isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey)  # what PKI makes, or a user put there
@@ -196,7 +209,7 @@ class Cluster:
                 {"poststarthook/start": lambda: "" if self._is_ready else "not started"},
             ),
             version=version_info(),
-            pages={"/openapi/": Documents(registry, catalogue, lambda _resource: {})},
+            pages={"/openapi/": Documents(registry, catalogue, openapi_definition)},
         )
         return api, client
 
@@ -237,6 +250,7 @@ class Cluster:
             RootCAPublisher(client, pki.ca.certificate_pem.decode()),
             RoleAggregationController(client),
             GarbageCollector(client),
+            EstablishingController(client),
         ]
 
 

@@ -59,7 +59,7 @@ async def one(call: Call, value: bytes, resource: Resource | None = None) -> byt
     """A stored object in the call's form."""
     resource = resource or call.resource
     form = call.form
-    if form.is_plain and resource.is_stored_version:
+    if form.is_plain and resource.reads_plain:
         return value
     obj = await convert(resource, objects.decode(value))
     return shaped(call, resource, obj)
@@ -85,7 +85,7 @@ async def many(call: Call, page: Any) -> bytes:
         if page.remaining is not None:
             metadata["remainingItemCount"] = page.remaining
     values = [record.value for record in page.records]
-    if form.is_plain and resource.is_stored_version:
+    if form.is_plain and resource.reads_plain:
         head = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": metadata}
         return b"".join((orjson.dumps(head)[:-1], b',"items":[', b",".join(values), b"]}"))
     items = await converted(resource, values)
@@ -110,6 +110,9 @@ async def converted(resource: Resource, values: Sequence[bytes]) -> list[Object]
             changed = await changed
         for index, obj in zip(others, changed, strict=True):
             items[index] = obj
+    if resource.on_read is not None:
+        for obj in items:
+            resource.on_read(obj)
     return items
 
 
@@ -131,7 +134,7 @@ class StreamEncoder:
         self._resource = call.resource
         self._form = call.form
         self._has_columns = False
-        self.is_shared = call.form.is_plain and call.resource.is_stored_version
+        self.is_shared = call.form.is_plain and call.resource.reads_plain
 
     async def frames(self, changes: Sequence[tuple[str, bytes]]) -> bytes:
         """The frames of some changes: types and stored bytes."""

@@ -118,12 +118,14 @@ async def convert(resource: Resource, obj: Object) -> Object:
     Raises:
         StatusError: 500, a conversion webhook fails.
     """
-    if obj.get("apiVersion") == resource.api_version or resource.convert is None:
-        return obj
-    converted = resource.convert([obj], resource)
-    if not isinstance(converted, list):
-        converted = await converted
-    return converted[0]
+    if obj.get("apiVersion") != resource.api_version and resource.convert is not None:
+        converted = resource.convert([obj], resource)
+        if not isinstance(converted, list):
+            converted = await converted
+        obj = converted[0]
+    if resource.on_read is not None:
+        resource.on_read(obj)
+    return obj
 
 
 async def stored_form(env: Environment, resource: Resource, obj: Object) -> bytes:

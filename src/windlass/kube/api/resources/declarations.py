@@ -25,7 +25,7 @@ from windlass.kube.api.resource import (
     Subresource,
     status_subresource,
 )
-from windlass.kube.api.strategies import strategy_for
+from windlass.kube.api.strategies.table import strategy_for
 from windlass.kube.schema import Schema
 from windlass.kube.schema.catalogue import Catalogue
 

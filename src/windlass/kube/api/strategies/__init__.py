@@ -10,7 +10,3 @@
 
 Source: https://kubernetes.io/docs/reference/kubernetes-api/ (the messages and defaults are facts of upstream's API)
 """
-
-from windlass.kube.api.strategies.table import STRATEGIES, strategy_for
-
-__all__ = ["STRATEGIES", "strategy_for"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from windlass.kube.api.custom.definition import Definitions
 from windlass.kube.api.resource import Strategy
 from windlass.kube.api.strategies import core, extension, pods, policy, services, storage, workloads
 from windlass.kube.api.strategies.common import Generational, Plain, WithStatus
@@ -60,6 +61,7 @@ STRATEGIES: Mapping[tuple[str, str], Strategy] = {
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): extension.AdmissionPolicies(),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): extension.AdmissionBindings(),
     ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): extension.AdmissionBindings(),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): Definitions(),
     ("apiregistration.k8s.io", "APIService"): extension.APIServices(),
     ("flowcontrol.apiserver.k8s.io", "FlowSchema"): extension.FlowSchemas(),
     ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): extension.PriorityLevels(),
