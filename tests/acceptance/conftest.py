@@ -22,6 +22,7 @@ import pytest
 from bench.__main__ import busybox_root
 
 from support import leaks
+from support.cluster import PrivateCluster
 from support.dockercli import Docker, bound_to
 from support.engine import PrivateEngine
 from support.lives import Lives
@@ -86,3 +87,19 @@ def lives(engine: PrivateEngine, busybox: str) -> Iterator[Lives]:
     lives = Lives(engine)
     yield lives
     lives.clean()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[PrivateCluster]:
+    """A Kubernetes API server of the module's own."""
+    root = Path(tempfile.mkdtemp(prefix="wlk-"))
+    cluster = PrivateCluster(root)
+    try:
+        cluster.start()
+        yield cluster
+        cluster.stop()
+    finally:
+        if cluster.process and cluster.process.poll() is None:
+            cluster.process.kill()
+            cluster.process.wait()
+        shutil.rmtree(root, ignore_errors=True)
