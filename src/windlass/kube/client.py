@@ -27,6 +27,11 @@ class Client:
         self._user = User(name, groups=(MASTERS,))
         self._manager = name.rpartition(":")[2]
 
+    @property
+    def user(self) -> User:
+        """Who writes."""
+        return self._user
+
     def named(self, name: str) -> Client:
         """The same for another user."""
         return Client(self.env, self.cache, name)

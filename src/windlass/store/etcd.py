@@ -318,6 +318,9 @@ class EtcdStore(Store):
         """See `Store.sync`."""
         await self._wait_for(await self._present())
 
+    async def settle(self) -> None:
+        """See `Store.settle`: a write that another one beat has waited for that already."""
+
     # -- writes
 
     async def _write(

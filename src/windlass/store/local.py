@@ -59,6 +59,7 @@ class LocalStore(Store):
         self._staged: dict[bytes, tuple[Record | None, int]] = {}
         self._next = 1
         self._pending: list[_Write] = []
+        self._group: list[_Write] = []
         self._flushing: asyncio.Task[None] | None = None
         self._superseded: list[tuple[int, int]] = []
         self._orders: dict[tuple[int, bytes], int] = {}
@@ -173,6 +174,12 @@ class LocalStore(Store):
             revision = records[0].mod_revision
         return TxnResult(holds, revision, [None if put.value is None else made[put.key] for put in chosen])
 
+    async def settle(self) -> None:
+        """See `Store.settle`."""
+        last = (self._pending or self._group)[-1:]
+        if last:
+            await asyncio.wait([last[0].done])
+
     def _check_open(self) -> None:
         if self._failure:
             raise Unavailable(self._failure)
@@ -222,7 +229,7 @@ class LocalStore(Store):
         """Make groups durable and visible until nothing is pending."""
         try:
             while self._pending:
-                group = self._pending[:_LARGEST_GROUP]
+                group = self._group = self._pending[:_LARGEST_GROUP]
                 del self._pending[: len(group)]
                 rows = [row for write in group for row in write.rows]
                 await self._in_thread(self._backend.append, rows)
@@ -231,6 +238,7 @@ class LocalStore(Store):
             self._fail(error, group)
         finally:
             self._flushing = None
+            self._group = []
 
     def _publish(self, group: Sequence[_Write]) -> None:
         events = [event for write in group for event in write.events]

@@ -79,6 +79,10 @@ class Store(abc.ABC):
         return (await self._write(compares, [Put(key, value, lease)], must_exist=value is None))[0]
 
     @abc.abstractmethod
+    async def settle(self) -> None:
+        """Wait until what is being written now is visible: who lost a race sees then what won it."""
+
+    @abc.abstractmethod
     async def _write(
         self, compares: Sequence[Compare], puts: Sequence[Put], *, must_exist: bool = False
     ) -> list[Record]:

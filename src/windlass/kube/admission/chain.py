@@ -42,6 +42,11 @@ class Chain:
         self.plugins = tuple(plugins)
         self._known: dict[tuple[str, str, str, str], tuple[Plugin, ...]] = {}
 
+    def set_plugins(self, plugins: Sequence[Plugin]) -> None:
+        """Take other plugins: some need what is made with the chain itself."""
+        self.plugins = tuple(plugins)
+        self._known.clear()
+
     def _interested(self, request: AdmissionRequest) -> tuple[Plugin, ...]:
         resource = request.resource
         key = (resource.group, resource.plural, request.subresource, request.operation)
@@ -108,6 +113,9 @@ ORDER = (
 )
 """The order in which plugins run, whatever order the flags name them in."""
 
+ALWAYS = frozenset({"RoleEscalation"})
+"""What upstream checks where objects are stored, so that no flag turns it off."""
+
 OFF = frozenset(
     {
         "AlwaysPullImages",
@@ -129,5 +137,5 @@ def choose(plugins: Iterable[Plugin], enable: Sequence[str] = (), disable: Seque
     for name in (*enable, *disable):
         if name not in known:
             raise InvalidParameter(f'unknown admission plugin "{name}"; known are {", ".join(sorted(known))}')
-    chosen = (known.keys() - OFF - set(disable)) | set(enable)
-    return [known[name] for name in ORDER if name in chosen]
+    chosen = (known.keys() - OFF - set(disable)) | set(enable) | ALWAYS
+    return [known[name] for name in ORDER if name in chosen and name in known]

@@ -72,7 +72,7 @@ class Environment:
         functions: Table | None = None,
     ) -> None:
         self.variables = dict(variables)
-        self.structs = dict(structs or {})
+        self.structs = structs if structs is not None else {}
         self.table: Table = _library()
         if functions:
             self.table = {**self.table}

@@ -236,7 +236,7 @@ def _check_logic(value: Any, node: Mapping[str, Any], path: str, errors: list[Fi
         found: list[list[FieldError]] = [_branch_errors(value, child, path) for child in branches]
         if all(found):
             errors.append(invalid_value(path, "", f"{shown} in body must validate at least one schema (anyOf)"))
-            errors += min(found, key=_count)
+            errors += _fewest(found)
     if branches := node.get("oneOf"):
         found = [_branch_errors(value, child, path) for child in branches]
         valid = sum(not each for each in found)
@@ -246,7 +246,7 @@ def _check_logic(value: Any, node: Mapping[str, Any], path: str, errors: list[Fi
                 invalid_value(path, "", f"{shown} in body must validate one and only one schema (oneOf). {detail}")
             )
             if not valid:
-                errors += min(found, key=_count)
+                errors += _fewest(found)
     if (child := node.get("not")) is not None and not _branch_errors(value, child, path):
         errors.append(invalid_value(path, "", f"{shown} in body must not validate the schema (not)"))
 
@@ -328,5 +328,6 @@ def has_format(value: str, form: str) -> bool:
     return True
 
 
-def _count(errors: list[FieldError]) -> int:
-    return len(errors)
+def _fewest(found: list[list[FieldError]]) -> list[FieldError]:
+    """The errors of the branch that is nearest to fitting."""
+    return sorted(found, key=len)[0]

@@ -24,9 +24,14 @@ from windlass import __version__
 from windlass.cluster.pki import PKI, ServingContext, utc_now
 from windlass.errors import InvalidParameter
 from windlass.http import Server
-from windlass.kube.admission.chain import Chain, choose
+from windlass.kube.admission.chain import Chain, Plugin, choose
 from windlass.kube.admission.plugins import builtin as builtin_plugins
+from windlass.kube.admission.plugins.resource_quota import ResourceQuota
+from windlass.kube.admission.plugins.role_escalation import RoleEscalation
+from windlass.kube.admission.policies import MutatingAdmissionPolicy, ValidatingAdmissionPolicy
+from windlass.kube.admission.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
 from windlass.kube.api import reviews
+from windlass.kube.api.allocation import ServiceHook, networks_of
 from windlass.kube.api.authentication.bootstrap import BootstrapTokens
 from windlass.kube.api.authentication.credentials import TokenAuthenticator
 from windlass.kube.api.authentication.requestheader import FrontProxy
@@ -55,15 +60,17 @@ from windlass.kube.api.serviceresolver import ServiceResolver
 from windlass.kube.api.subresources import tokens as token_requests
 from windlass.kube.api.webhooks import WebhookCaller
 from windlass.kube.client import Client
+from windlass.kube.controllers.certificates import CertificateController
 from windlass.kube.controllers.garbage_collector import GarbageCollector
 from windlass.kube.controllers.namespaces import NamespaceController
+from windlass.kube.controllers.resource_quota import QuotaWriter, ResourceQuotaController
 from windlass.kube.controllers.role_aggregation import RoleAggregationController
 from windlass.kube.controllers.runner import Controller
 from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
 from windlass.kube.openapi import Documents
 from windlass.kube.schema.catalogue import Catalogue
 from windlass.kube.server.arguments import Arguments
-from windlass.kube.server.bootstrap import bootstrap
+from windlass.kube.server.bootstrap import bootstrap, publish_server
 from windlass.store import Store, open_store
 
 log = logging.getLogger("windlass.kube.server")
@@ -114,7 +121,9 @@ class Cluster:
         store = await self._open_store()
         self._undo.push_async_callback(store.close)
         api, client = self._assemble(store, pki)
+        service = next(networks_of(self._arguments.service_cidr)[0].hosts())
         await bootstrap(client)
+        await publish_server(client, str(service), self._published_address(), port, self._arguments.service_cidr)
         for controller in self._controllers(client, pki):
             controller.start()
             self._undo.push_async_callback(controller.stop)
@@ -127,6 +136,17 @@ class Cluster:
             if path is not None:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 pki.kubeconfig(path, server=self.url, client="admin")
+
+    def _published_address(self) -> str:
+        """An address by which others reach us: endpoints may not be loopback."""
+        wanted = self._arguments.advertise_address
+        found = ipaddress.ip_address(wanted) if wanted.replace(".", "").isdigit() or ":" in wanted else None
+        if found is not None and not found.is_loopback and not found.is_unspecified:
+            return wanted
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.connect(("192.0.2.1", 9))  # nothing is sent: it only asks which address would be ours
+            return str(probe.getsockname()[0])
+        return "192.0.2.1"
 
     # -- certificates
 
@@ -181,9 +201,22 @@ class Cluster:
         self._undo.callback(cache.close)
         caller = WebhookCaller(ServiceResolver(cache).resolve)
         self._undo.push_async_callback(caller.close)
-        plugins = choose(builtin_plugins(cache), arguments.enable_admission, arguments.disable_admission)
-        env = Environment(store, registry, Chain(plugins))
+        authorizer, rbac = self._authorizer(cache)
+        admission = Chain(())
+        env = Environment(store, registry, admission)
+        env.hooks[b"/registry/services/"] = ServiceHook(cache, networks_of(arguments.service_cidr))
         client = Client(env, cache)
+        plugins: list[Plugin] = [
+            *builtin_plugins(cache),
+            MutatingAdmissionPolicy(cache, registry, authorizer),
+            MutatingAdmissionWebhook(cache, registry, caller, authorizer),
+            ValidatingAdmissionPolicy(cache, registry, authorizer),
+            ValidatingAdmissionWebhook(cache, registry, caller, authorizer),
+            ResourceQuota(cache, QuotaWriter(client)),
+        ]
+        if rbac is not None:
+            plugins.append(RoleEscalation(rbac, authorizer))
+        admission.set_plugins(choose(plugins, arguments.enable_admission, arguments.disable_admission))
         custom = CustomServer(registry, catalogue, caller)
         for definition in cache.list(CRD_GROUP, CRD_PLURAL):
             custom.changed("ADDED", definition)
@@ -193,7 +226,6 @@ class Cluster:
         assert isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey)  # what PKI makes, or a user put there
         accounts = ServiceAccountTokens(cache, key, issuer=issuer, clock=time.time)
         authenticator = self._authenticator(pki, cache, accounts)
-        authorizer, rbac = self._authorizer(cache)
         special = {
             **reviews.handlers(authenticator, authorizer, rbac, complete=True),
             ("serviceaccounts", "token"): token_requests.handler(accounts),
@@ -251,6 +283,8 @@ class Cluster:
             RoleAggregationController(client),
             GarbageCollector(client),
             EstablishingController(client),
+            ResourceQuotaController(client),
+            CertificateController(client, pki.ca),
         ]
 
 

@@ -23,8 +23,11 @@ async def create(
     actor: Actor,
     *,
     name: str = "",
+    tracked: bool = True,
 ) -> Written:
     """Store a new object. `obj` is the caller's no longer; `name` is the path's where it has one.
+
+    `tracked`: note the actor's manager for all fields; False where the object says already who manages them.
 
     Raises:
         StatusError: 400 (another namespace), 403 (admission), 409 (exists), 422 (invalid).
@@ -47,34 +50,29 @@ async def create(
     now = env.timestamp()
     metadata.begin(resource, obj, now)
     strategy.prepare_for_create(obj, actor.user)
-    hook = env.hook(resource)
-    undo = None
-    for attempt in range(attempts):
-        if base:
-            obj["metadata"]["name"] = objects.generated_name(base)
-        if attempt == 0:
-            undo = await hook.before_create(obj, actor)
-        try:
+    release = None
+    try:
+        for attempt in range(attempts):
+            if base:
+                obj["metadata"]["name"] = objects.generated_name(base)
             if attempt == 0:
-                tracking.track(resource, None, obj, actor, now)
+                release = await env.hook(resource).before_create(obj, actor)
+                if tracked:
+                    tracking.track(resource, None, obj, actor, now)
                 _validate(resource, obj, actor)
                 request.name = objects.name_of(obj)
                 if (waiting := env.admission.validate(request)) is not None:
                     await waiting
-            value = await _commit(env, resource, obj, dry_run=actor.dry_run)
-        except status.StatusError as error:
-            if error.reason == "AlreadyExists" and attempt + 1 < attempts:
-                continue
-            if undo is not None:
-                undo()
-            raise
-        except BaseException:
-            if undo is not None:
-                undo()
-            raise
-        if actor.dry_run and undo is not None:
-            undo()
-        return Written(value, obj, created=True)
+            try:
+                value = await _commit(env, resource, obj, dry_run=actor.dry_run)
+            except status.StatusError as error:
+                if error.reason == "AlreadyExists" and attempt + 1 < attempts:
+                    continue
+                raise
+            return Written(value, obj, created=True)
+    finally:
+        if release is not None:
+            release()
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 

@@ -105,6 +105,7 @@ async def delete(
                 return Written(objects.stamp(value, record.mod_revision), new)
             committed = await env.store.commit(key, value, expect=record.mod_revision)
         except Mismatch:
+            await env.store.settle()
             continue
         return Written(committed.value, new)
     raise status.conflict(resource.plural, resource.group, name, status.STALE)
@@ -175,5 +176,4 @@ async def _remove(
 ) -> Written:
     if not actor.dry_run:
         await env.store.commit(key, None, expect=record.mod_revision)
-        env.hook(resource).after_delete(new)
     return Written(record.value, new, deleted=True)

@@ -14,7 +14,7 @@ from windlass.kube.api.registry import Registry
 from windlass.kube.api.resource import Object, Resource
 from windlass.store import Record, Store
 
-Undo = Callable[[], None]
+Release = Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -68,21 +68,18 @@ class Admission(Protocol):
 
 
 class Hook:
-    """What a kind needs beside its strategy: things that are allocated while an object is written."""
+    """What a kind needs beside its strategy: things that are allocated while an object is written.
 
-    async def before_create(self, obj: Object, actor: Actor) -> Undo | None:
-        """Allocate; the returned function takes it back where the write fails (or is a dry run)."""
+    What is allocated is held until the write has ended, well or not; from then on the stored objects say what is used.
+    """
+
+    async def before_create(self, obj: Object, actor: Actor) -> Release | None:
+        """Allocate; the returned function is called when the write has ended."""
         return None
 
-    async def before_update(self, new: Object, old: Object, actor: Actor) -> Undo | None:
+    async def before_update(self, new: Object, old: Object, actor: Actor) -> Release | None:
         """Allocate what the change needs."""
         return None
-
-    def after_update(self, new: Object, old: Object) -> None:
-        """Free what the change no longer needs."""
-
-    def after_delete(self, obj: Object) -> None:
-        """Free what the object held."""
 
 
 NO_HOOK = Hook()

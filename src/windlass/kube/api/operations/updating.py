@@ -61,7 +61,7 @@ async def update(
             if not isinstance(fresh, dict):
                 fresh = await fresh
             refuse_version_of_absent(resource, fresh, name)
-            return await creation.create(env, resource, namespace, fresh, actor, name=name)
+            return await creation.create(env, resource, namespace, fresh, actor, name=name, tracked=tracked)
         live = await from_stored(env, resource, record)
         new = change(await from_stored(env, resource, record))
         if not isinstance(new, dict):
@@ -142,9 +142,7 @@ async def _write(
         return Written(record.value, live)
     if tracked:
         tracking.track(resource, live, new, actor, env.timestamp(), subresource)
-    undo = None
-    if check:
-        undo = await env.hook(resource).before_update(new, live, actor)
+    release = await env.hook(resource).before_update(new, live, actor) if check else None
     try:
         if check:
             _validate(resource, new, live, actor, subresource)
@@ -152,24 +150,19 @@ async def _write(
                 await waiting
         value = await stored_form(env, resource, new)
         if value == objects.unversioned(record.value):
-            written: Written | None = Written(record.value, live)
-        elif is_finished(resource, new):
-            written = await _finish(env, resource, key, record, new, actor)
-        elif actor.dry_run:
-            written = Written(objects.stamp(value, record.mod_revision), new)
-        else:
-            committed = await env.store.commit(key, value, expect=record.mod_revision)
-            written = Written(committed.value, new)
-            env.hook(resource).after_update(new, live)
+            return Written(record.value, live)
+        if is_finished(resource, new):
+            return await _finish(env, resource, key, record, new, actor)
+        if actor.dry_run:
+            return Written(objects.stamp(value, record.mod_revision), new)
+        committed = await env.store.commit(key, value, expect=record.mod_revision)
+        return Written(committed.value, new)
     except Mismatch:
-        written = None
-    except BaseException:
-        if undo is not None:
-            undo()
-        raise
-    if undo is not None and (written is None or actor.dry_run):
-        undo()
-    return written
+        await env.store.settle()
+        return None
+    finally:
+        if release is not None:
+            release()
 
 
 def _validate(resource: Resource, new: Object, live: Object, actor: Actor, subresource: str) -> None:
@@ -201,7 +194,6 @@ async def _finish(
     value = objects.stamp(await stored_form(env, resource, new), record.mod_revision)
     if not actor.dry_run:
         await env.store.commit(key, None, expect=record.mod_revision)
-        env.hook(resource).after_delete(new)
     return Written(value, new, deleted=True)
 
 

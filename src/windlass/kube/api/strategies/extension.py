@@ -112,9 +112,7 @@ class AdmissionPolicies(Full):
             errors.append(
                 required("spec.matchConstraints" if constraints is None else "spec.matchConstraints.resourceRules")
             )
-        for index, rule in enumerate(spec.get("validations") or ()):
-            if not (rule.get("expression") or "").strip():
-                errors.append(required(f"spec.validations[{index}].expression", "expression is not specified"))
+        errors += _check_expressions(spec)
         if (
             obj.get("kind") == "ValidatingAdmissionPolicy"
             and not spec.get("validations")
@@ -126,6 +124,42 @@ class AdmissionPolicies(Full):
         if obj.get("kind") == "MutatingAdmissionPolicy" and not spec.get("mutations"):
             errors.append(required("spec.mutations", "mutations must contain at least one item"))
         return errors
+
+
+def _check_expressions(spec: dict[str, Any]) -> list[FieldError]:
+    """Whether the policy's expressions compile, each where it stands."""
+    from windlass.kube.admission.expressions import environment
+    from windlass.kube.cel import CompileError
+    from windlass.kube.cel.types import BOOL, DYN, Type
+
+    errors: list[FieldError] = []
+    types: dict[str, Type] = {"params": DYN, "namespaceObject": DYN}
+
+    def compiled(text: str, path: str, result: Type | None = None) -> Type:
+        if not text.strip():
+            errors.append(required(path, "expression is not specified"))
+            return DYN
+        try:
+            return environment(types).compile(text, result).result_type
+        except CompileError as error:
+            errors.append(invalid_value(path, text, f"compilation failed: {error}"))
+            return DYN
+
+    for index, each in enumerate(spec.get("matchConditions") or ()):
+        compiled(each.get("expression") or "", f"spec.matchConditions[{index}].expression", BOOL)
+    known: dict[str, tuple[str, Type]] = {}
+    types["variables"] = Type("kubernetes.variables", fields=known)
+    for index, each in enumerate(spec.get("variables") or ()):
+        found = compiled(each.get("expression") or "", f"spec.variables[{index}].expression")
+        known[each.get("name") or ""] = (each.get("name") or "", found)
+    for index, each in enumerate(spec.get("validations") or ()):
+        path = f"spec.validations[{index}]"
+        compiled(each.get("expression") or "", f"{path}.expression", BOOL)
+        if each.get("messageExpression"):
+            compiled(each["messageExpression"], f"{path}.messageExpression")
+    for index, each in enumerate(spec.get("auditAnnotations") or ()):
+        compiled(each.get("valueExpression") or "", f"spec.auditAnnotations[{index}].valueExpression")
+    return errors
 
 
 class AdmissionBindings(Generational):
