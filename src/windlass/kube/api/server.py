@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -22,19 +23,22 @@ from windlass.errors import InvalidParameter
 from windlass.http import Request, Response
 from windlass.http.message import BodyTimeoutError, BodyTooLarge, ClientGoneError
 from windlass.kube.api import objects, status
+from windlass.kube.api.audit.recorder import Entry, Recorder
 from windlass.kube.api.authentication.credentials import Credentials
 from windlass.kube.api.authentication.impersonation import impersonate
 from windlass.kube.api.authentication.union import Union
 from windlass.kube.api.authorization.chain import decide, refusal
 from windlass.kube.api.discovery import Discovery
 from windlass.kube.api.dispatch import Answer, Dispatcher
+from windlass.kube.api.flowcontrol.gate import Gate
 from windlass.kube.api.handlers.call import Call
 from windlass.kube.api.health import Health
 from windlass.kube.api.identity import MASTERS, Attributes, Authorizer, User
+from windlass.kube.api.metrics import Metrics
 from windlass.kube.api.operations.environment import Environment
 from windlass.kube.api.request import Options, RequestInfo, parse_request
 from windlass.kube.api.resource import Resource
-from windlass.store import StoreError, Unavailable
+from windlass.store import StoreError
 
 log = logging.getLogger("windlass.kube.api")
 
@@ -62,49 +66,86 @@ class APIServer:
     health: Health
     version: Mapping[str, str]
     pages: dict[str, Page] = field(default_factory=dict)
+    metrics: Metrics | None = None
+    gate: Gate | None = None
+    recorder: Recorder | None = None
     outside: Callable[[RequestInfo], Outside | None] = lambda _info: None
 
     async def __call__(self, request: Request) -> Answer:
         """Answer a request."""
+        track = _Track()
+        begun = time.perf_counter()
         try:
-            return await self._answer(request)
-        except status.StatusError as error:
-            return failure(error)
-        except BodyTooLarge as error:
-            return failure(status.too_large(str(error)))
-        except BodyTimeoutError:
-            return failure(status.StatusError(408, "Timeout", "the body did not arrive in time"))
-        except InvalidParameter as error:
-            return failure(status.bad_request(str(error)))
-        except Unavailable as error:
-            return failure(status.internal_error(str(error)))
-        except StoreError as error:
-            return failure(status.internal_error(str(error)))
+            answer = await self._answer(request, track)
         except (ClientGoneError, asyncio.CancelledError):
             raise
-        except BaseExceptionGroup as group:
-            _, rest = group.split(status.StatusError)
-            first = _first_status(group)
-            if rest is None and first is not None:
-                return failure(first)
-            log.exception("a request failed: %s %s", request.method, request.target)
-            return failure(status.internal_error("an internal failure, see the server's log"))
-        except Exception:
-            log.exception("a request failed: %s %s", request.method, request.target)
-            return failure(status.internal_error("an internal failure, see the server's log"))
+        except BaseException as error:
+            refusal = _refusal(error)
+            if refusal is None:
+                if not isinstance(error, Exception):
+                    raise
+                log.exception("a request failed: %s %s", request.method, request.target)
+                refusal = status.internal_error("an internal failure, see the server's log")
+            answer = failure(refusal)
+            track.message, track.reason = refusal.message, refusal.reason
+        self._account(track, answer, time.perf_counter() - begun)
+        return answer
 
-    async def _answer(self, request: Request) -> Answer:
+    def _account(self, track: _Track, answer: Answer, seconds: float) -> None:
+        """Metrics and audit of a request that has its answer."""
+        code = answer.status if answer is not None else 101
+        if self.metrics is not None and track.info is not None:
+            self.metrics.observe(track.info, code, seconds)
+        if track.entry is not None:
+            body = answer.body if isinstance(answer, Response) else b""
+            if track.call is not None:
+                track.entry.request(track.call.body)
+            annotations = track.call.actor.annotations if track.call is not None else {}
+            track.entry.complete(code, body, annotations, track.message, track.reason)
+
+    async def _answer(self, request: Request, track: _Track) -> Answer:
         path, query = request.path, request.query
         tls = request.extra("ssl_object")  # noqa: S610
         credentials = Credentials(request.headers, tls.getpeercert(True) if tls is not None else None, path)
         user = self.authenticator.quick(credentials)
         if user is None:
             user = await self.authenticator.authenticate(credentials)
+        impersonator = None
         if "impersonate-user" in request.headers or any(name.startswith("impersonate-") for name in request.headers):
-            user = await impersonate(user, request.headers, self.authorizer) or user
-        info = parse_request(request.method, path, query)
+            wanted = await impersonate(user, request.headers, self.authorizer)
+            if wanted is not None:
+                user, impersonator = wanted, user
+        info = track.info = parse_request(request.method, path, query)
+        attributes = None
+        if self.recorder is not None:
+            attributes = attributes_of(info, user, query)
+            peer = request.extra("peername")  # noqa: S610
+            source = peer[0] if isinstance(peer, tuple) else ""
+            agent = request.headers.get("user-agent", "")
+            track.entry = self.recorder.begin(attributes, request.target, source, agent, impersonator)
         if MASTERS not in user.groups:
-            await self._authorize(info, user, query)
+            attributes = attributes or attributes_of(info, user, query)
+            verdict = await decide(self.authorizer, attributes)
+            if not verdict.allowed:
+                raise refusal(attributes, verdict.reason)
+            if self.gate is not None:
+                return await self._through_gate(self.gate, attributes, request, info, user, track)
+        return await self._serve(request, info, user, track)
+
+    async def _through_gate(
+        self, gate: Gate, attributes: Attributes, request: Request, info: RequestInfo, user: User, track: _Track
+    ) -> Answer:
+        """Wait for a seat, and give it back with the answer: a stream has begun then."""
+        seat = gate.enter(attributes)
+        ticket = await seat if isinstance(seat, asyncio.Future) else seat
+        try:
+            return await self._serve(request, info, user, track)
+        finally:
+            if ticket is not None:
+                gate.leave(ticket)
+
+    async def _serve(self, request: Request, info: RequestInfo, user: User, track: _Track) -> Answer:
+        path, query = request.path, request.query
         if not info.is_resource:
             return await self._other(request, path, query, user)
         resource = self.env.registry.get(info.group, info.version, info.resource)
@@ -113,19 +154,15 @@ class APIServer:
                 return await outside(request, info, user)
             raise status.StatusError(404, "NotFound", _NOT_FOUND)
         self._check_scope(info, resource)
-        call = Call(self.env, request, info, Options(query), user, resource)
+        call = track.call = Call(self.env, request, info, Options(query), user, resource)
+        if resource.deprecation:
+            call.actor.warn(resource.deprecation)
         handler = self.dispatcher.handler(call)
         if info.verb in _READS:
             return await handler(call)
         # A write that has begun goes to its end: a client that goes away does not undo it half-way.
         request.cancel_on_disconnect = False
         return await handler(call)
-
-    async def _authorize(self, info: RequestInfo, user: User, query: list[tuple[str, str]]) -> None:
-        attributes = attributes_of(info, user, query)
-        verdict = await decide(self.authorizer, attributes)
-        if not verdict.allowed:
-            raise refusal(attributes, verdict.reason)
 
     @staticmethod
     def _check_scope(info: RequestInfo, resource: Resource) -> None:
@@ -165,12 +202,34 @@ class APIServer:
 _READS = frozenset({"get", "list", "watch"})
 
 
-def _first_status(group: BaseExceptionGroup[BaseException]) -> status.StatusError | None:
-    for error in group.exceptions:
-        if isinstance(error, status.StatusError):
-            return error
-        if isinstance(error, BaseExceptionGroup) and (found := _first_status(error)) is not None:
-            return found
+class _Track:
+    """What is known of a request while it is answered, for metrics and the audit log."""
+
+    __slots__ = ("call", "entry", "info", "message", "reason")
+
+    def __init__(self) -> None:
+        self.info: RequestInfo | None = None
+        self.call: Call | None = None
+        self.entry: Entry | None = None
+        self.message = self.reason = ""
+
+
+def _refusal(error: BaseException) -> status.StatusError | None:
+    """What a client hears of an error; None for our own failures."""
+    if isinstance(error, status.StatusError):
+        return error
+    if isinstance(error, BodyTooLarge):
+        return status.too_large(str(error))
+    if isinstance(error, BodyTimeoutError):
+        return status.StatusError(408, "Timeout", "the body did not arrive in time")
+    if isinstance(error, InvalidParameter):
+        return status.bad_request(str(error))
+    if isinstance(error, StoreError):
+        return status.internal_error(str(error))
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            if (found := _refusal(each)) is not None:
+                return found
     return None
 
 

@@ -44,6 +44,11 @@ class Arguments:
     enable_admission: tuple[str, ...]
     disable_admission: tuple[str, ...]
     authorization_modes: tuple[str, ...]
+    audit_policy: Path | None
+    audit_log: Path | None
+    audit_log_megabytes: int
+    audit_log_backups: int
+    max_requests: int
     disable_agent: bool
     log_level: str
 
@@ -114,6 +119,17 @@ def parser() -> argparse.ArgumentParser:
         metavar="MODES",
         help="in order, of AlwaysAllow, AlwaysDeny, Node, RBAC (default Node,RBAC)",
     )
+    add("--audit-policy-file", type=Path, metavar="FILE", help="what the audit log records")
+    add("--audit-log-path", type=Path, metavar="FILE", help="the audit log, JSON lines")
+    add("--audit-log-maxsize", type=int, default=100, metavar="MB", help="begin a new file then (default %(default)s)")
+    add("--audit-log-maxbackup", type=int, default=10, metavar="N", help="files kept (default %(default)s)")
+    add(
+        "--max-requests-inflight",
+        type=int,
+        default=600,
+        metavar="N",
+        help="seats of all priority levels together (default %(default)s)",
+    )
     add("--disable-agent", action="store_true", help="run no node in this process")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(default %(default)s)")
     return found
@@ -141,6 +157,11 @@ def parse_arguments(argv: list[str]) -> Arguments:
         enable_admission=tuple(found.enable_admission_plugins),
         disable_admission=tuple(found.disable_admission_plugins),
         authorization_modes=tuple(found.authorization_mode),
+        audit_policy=found.audit_policy_file,
+        audit_log=found.audit_log_path,
+        audit_log_megabytes=found.audit_log_maxsize,
+        audit_log_backups=found.audit_log_maxbackup,
+        max_requests=found.max_requests_inflight,
         disable_agent=found.disable_agent,
         log_level=found.log_level,
     )

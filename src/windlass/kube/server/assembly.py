@@ -16,22 +16,28 @@ import platform
 import socket
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import orjson
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from windlass import __version__
 from windlass.cluster.pki import PKI, ServingContext, utc_now
 from windlass.errors import InvalidParameter
-from windlass.http import Server
+from windlass.http import Request, Response, Server
 from windlass.kube.admission.chain import Chain, Plugin, choose
 from windlass.kube.admission.plugins import builtin as builtin_plugins
 from windlass.kube.admission.plugins.resource_quota import ResourceQuota
 from windlass.kube.admission.plugins.role_escalation import RoleEscalation
 from windlass.kube.admission.policies import MutatingAdmissionPolicy, ValidatingAdmissionPolicy
 from windlass.kube.admission.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
-from windlass.kube.api import reviews
+from windlass.kube.api import reviews, yamlform
 from windlass.kube.api.allocation import ServiceHook, networks_of
+from windlass.kube.api.audit.log import AuditLog
+from windlass.kube.api.audit.policy import BadAuditPolicy, Policy
+from windlass.kube.api.audit.recorder import Recorder
 from windlass.kube.api.authentication.bootstrap import BootstrapTokens
 from windlass.kube.api.authentication.credentials import TokenAuthenticator
 from windlass.kube.api.authentication.requestheader import FrontProxy
@@ -50,12 +56,15 @@ from windlass.kube.api.custom.establishing import Server as CustomServer
 from windlass.kube.api.custom.resources import openapi_definition
 from windlass.kube.api.discovery import Discovery
 from windlass.kube.api.dispatch import Dispatcher
+from windlass.kube.api.flowcontrol.gate import Gate
 from windlass.kube.api.health import Health
-from windlass.kube.api.identity import Authorizer
+from windlass.kube.api.identity import Authorizer, User
+from windlass.kube.api.metrics import Metrics
 from windlass.kube.api.operations.environment import Environment
+from windlass.kube.api.operations.reading import prefix_end
 from windlass.kube.api.registry import Registry
 from windlass.kube.api.resources import builtin
-from windlass.kube.api.server import APIServer
+from windlass.kube.api.server import APIServer, Page
 from windlass.kube.api.serviceresolver import ServiceResolver
 from windlass.kube.api.subresources import tokens as token_requests
 from windlass.kube.api.webhooks import WebhookCaller
@@ -69,6 +78,7 @@ from windlass.kube.controllers.runner import Controller
 from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
 from windlass.kube.openapi import Documents
 from windlass.kube.schema.catalogue import Catalogue
+from windlass.kube.server import encryption
 from windlass.kube.server.arguments import Arguments
 from windlass.kube.server.bootstrap import bootstrap, publish_server
 from windlass.store import Store, open_store
@@ -186,6 +196,7 @@ class Cluster:
         url = arguments.datastore or f"sqlite://{arguments.data_dir / 'db' / 'state.db'}"
         return await open_store(
             url,
+            transformer=encryption.load(arguments.encryption_config),
             ca=arguments.datastore_ca,
             certificate=arguments.datastore_certificate,
             key=arguments.datastore_key,
@@ -230,6 +241,7 @@ class Cluster:
             **reviews.handlers(authenticator, authorizer, rbac, complete=True),
             ("serviceaccounts", "token"): token_requests.handler(accounts),
         }
+        metrics = Metrics(lambda: _count_objects(store, registry), lambda: store.revision)
         api = APIServer(
             env=env,
             authenticator=authenticator,
@@ -241,9 +253,37 @@ class Cluster:
                 {"poststarthook/start": lambda: "" if self._is_ready else "not started"},
             ),
             version=version_info(),
-            pages={"/openapi/": Documents(registry, catalogue, openapi_definition)},
+            pages={
+                "/openapi/": Documents(registry, catalogue, openapi_definition),
+                "/metrics": metrics,
+                "/.well-known/openid-configuration": _document(
+                    lambda: accounts.discovery(f"{self.url}/openid/v1/jwks")
+                ),
+                "/openid/v1/jwks": _document(accounts.key_set),
+            },
+            metrics=metrics,
+            gate=Gate(cache, arguments.max_requests),
+            recorder=self._recorder(),
         )
         return api, client
+
+    def _recorder(self) -> Recorder | None:
+        """The audit log, where a policy says what it records."""
+        arguments = self._arguments
+        if arguments.audit_policy is None or arguments.audit_log is None:
+            return None
+        try:
+            document = yamlform.load(arguments.audit_policy.read_bytes())
+        except yamlform.BadYAML as error:
+            raise BadAuditPolicy(f"{arguments.audit_policy}: {error}") from None
+        audit_log = AuditLog(
+            arguments.audit_log,
+            utc_now,
+            max_size=arguments.audit_log_megabytes << 20,
+            max_backup=arguments.audit_log_backups,
+        )
+        self._undo.callback(audit_log.close)
+        return Recorder(Policy(document), audit_log.write)
 
     def _authenticator(self, pki: PKI, cache: Cache, accounts: ServiceAccountTokens) -> Union:
         arguments = self._arguments
@@ -291,6 +331,23 @@ class Cluster:
 def _listen(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.create_server((address, port), family=family, backlog=1024)
+
+
+def _document(make: Callable[[], Mapping[str, Any]]) -> Page:
+    """A page of one JSON document."""
+
+    async def page(request: Request, user: User) -> Response:
+        return Response(200, [("Content-Type", "application/json")], orjson.dumps(dict(make())))
+
+    return page
+
+
+def _count_objects(store: Store, registry: Registry) -> dict[str, int]:
+    found = {}
+    for resource in registry.storages():
+        prefix = resource.storage.prefix
+        found[resource.qualified] = store.count(prefix, prefix_end(prefix))
+    return found
 
 
 def _store_problem(store: Store) -> str:

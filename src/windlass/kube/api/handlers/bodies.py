@@ -68,7 +68,7 @@ async def read_object(call: Call, resource: Resource | None = None) -> Object:
     body = await read_bytes(call)
     mode = validation_mode(call)
     duplicates: list[str] = []
-    obj = decode(body, media_type(call), None if mode == "Ignore" else duplicates)
+    obj = call.body = decode(body, media_type(call), None if mode == "Ignore" else duplicates)
     check_kind(obj, resource)
     complain(call, resource, mode, shape(obj, resource), duplicates)
     return obj
