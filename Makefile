@@ -25,9 +25,9 @@ $(STAMP): pyproject.toml scripts/hatch_build.py
 demo: setup ## Start a daemon, make an image, run isolated containers; says what it proved
 	@$(BIN)/python scripts/demo.py
 
-test: setup ## Lint, then the whole suite; ends by checking that nothing is left behind
+test: setup ## Lint, then the whole suite, also in a virtual machine; ends by checking that nothing is left behind
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest tests/unit tests/acceptance $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/unit tests/acceptance tests/vm $(PYTEST_ARGS)
 
 test-vm: setup ## In a virtual machine: cgroup v2 alone, AppArmor, an older kernel
 	@$(BIN)/python -m pytest tests/vm $(PYTEST_ARGS)

@@ -57,7 +57,9 @@ def lines(repository: str) -> list[str]:
     result: list[str] = []
     paths = listing(repository)
     for path in paths:
-        if not path.endswith("/generated.proto") or re.search(r"testapigroup|/testing/|v\d+(alpha|beta)", path):
+        if not path.endswith("/generated.proto") or re.search(
+            r"testapigroup|/testing/|v\d+beta|(?<!scheduling/)v\d+alpha", path
+        ):
             continue
         text = show(repository, path)
         package = re.search(r"^package ([\w.]+);", text, re.MULTILINE)[1]  # type: ignore[index]

@@ -136,8 +136,9 @@ class APIServer:
         self, gate: Gate, attributes: Attributes, request: Request, info: RequestInfo, user: User, track: _Track
     ) -> Answer:
         """Wait for a seat, and give it back with the answer: a stream has begun then."""
-        seat = gate.enter(attributes)
-        ticket = await seat if isinstance(seat, asyncio.Future) else seat
+        ticket = gate.enter(attributes)
+        if ticket is not None:
+            await gate.wait(ticket)
         try:
             return await self._serve(request, info, user, track)
         finally:

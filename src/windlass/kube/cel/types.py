@@ -117,9 +117,7 @@ def of_schema(schema: Schema, *, root: bool = False) -> Type:
         return DYN
     kind = schema.type
     if kind == "string":
-        return {"date-time": TIMESTAMP, "date": TIMESTAMP, "duration": DURATION, "byte": BYTES}.get(
-            schema.format, STRING
-        )
+        return _FORMATS.get(schema.format) or Type("string", schema=schema)
     if kind in _SCALARS:
         return _SCALARS[kind]
     if kind == "array":
@@ -133,6 +131,7 @@ def of_schema(schema: Schema, *, root: bool = False) -> Type:
     return DYN
 
 
+_FORMATS: Mapping[str, Type] = {"date-time": TIMESTAMP, "date": TIMESTAMP, "duration": DURATION, "byte": BYTES}
 _SCALARS: Mapping[str, Type] = {"integer": INT, "number": DOUBLE, "boolean": BOOL}
 
 

@@ -93,15 +93,19 @@ class Gate:
         if schema is None or level is None or level.exempt:
             return None
         ticket = self._server.arrive(level, f"{schema['metadata']['name']}/{flow_of(schema, asked)}")
-        if ticket.state is State.RUNNING:
-            return ticket
         if ticket.state is State.REJECTED:
             raise self._refusal()
-        return asyncio.ensure_future(self._wait(ticket))
+        return ticket
 
-    async def _wait(self, ticket: Ticket) -> Ticket:
-        future = asyncio.get_running_loop().create_future()
-        self._waiting[ticket] = future
+    async def wait(self, ticket: Ticket) -> None:
+        """Wait until a place in a queue has become a seat.
+
+        Raises:
+            StatusError: 429, it took too long.
+        """
+        if ticket.state is State.RUNNING:
+            return
+        future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(_LONGEST_WAIT):
                 await future
@@ -113,7 +117,6 @@ class Gate:
             raise
         finally:
             self._waiting.pop(ticket, None)
-        return ticket
 
     def _abandon(self, ticket: Ticket) -> None:
         """A waiting request goes away; one that got its seat in the same moment gives it back."""
@@ -128,7 +131,11 @@ class Gate:
 
     def leave(self, ticket: Ticket) -> None:
         """A request has its answer."""
-        for next_one in self._server.finish(ticket):
+        started = self._server.finish(ticket)
+        for level in self._levels.values():
+            if level.waiting:  # a seat that one level gives back may be what another one borrows
+                started += self._server.dispatch(level)
+        for next_one in started:
             future = self._waiting.get(next_one)
             if future is not None and not future.done():
                 future.set_result(None)
