@@ -81,8 +81,8 @@ class Gate:
                 return schema, self._levels.get(name)
         return None, None
 
-    def enter(self, asked: Attributes) -> Ticket | asyncio.Future[Ticket] | None:
-        """A seat for a request: at once where one is free, or when the future is done. None for who needs none.
+    def enter(self, asked: Attributes) -> Ticket | None:
+        """A seat for a request, or a place in a queue: then `wait` for it. None for who needs none.
 
         Raises:
             StatusError: 429.
