@@ -55,6 +55,12 @@ class Client:
         """One object, fresh from the store and the caller's own. Raises StatusError: 404."""
         return await reading.find_object(self.env, self.resource(group, plural), namespace, name)
 
+    async def find(self, group: str, plural: str, namespace: str, name: str) -> Object | None:
+        """One object, None where there is none."""
+        resource = self.resource(group, plural)
+        record = self.env.store.get(resource.storage.key(namespace, name))
+        return None if record is None else await convert(resource, objects.decode(record.value))
+
     async def list(self, group: str, plural: str, namespace: str = "") -> Sequence[Object]:
         """All objects, fresh from the store."""
         resource = self.resource(group, plural)

@@ -79,10 +79,11 @@ def _revision(event: Event) -> int:
 class Bucket:
     """The keys with one prefix, and what happened to them."""
 
-    __slots__ = ("keys", "log")
+    __slots__ = ("keys", "listeners", "log")
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
+        self.listeners: list[Listener] = []
         self.log = EventLog()
 
 
@@ -102,7 +103,7 @@ class Image:
         self.records: dict[bytes, Record] = {}
         self.log = EventLog()
         self._buckets: dict[bytes, Bucket] = {}
-        self._listeners: list[tuple[bytes, Listener]] = []
+        self._wide: list[tuple[bytes, Listener]] = []
 
     # -- changes
 
@@ -140,10 +141,14 @@ class Image:
                 bucket.log.wake(own)
         if self.log.waiting:
             self.log.wake(events)
-        for prefix, listener in self._listeners:
-            found = [event for event in events if event.record.key.startswith(prefix)]
-            if found:
-                listener(found)
+        if self._wide:
+            for prefix, listener in list(self._wide):
+                found = [event for event in events if event.record.key.startswith(prefix)]
+                if found:
+                    listener(found)
+        for bucket, own in touched.values():
+            for listener in list(bucket.listeners):
+                listener(own)
 
     def advance(self, revision: int) -> None:
         """The present is at least this revision, though nothing of ours was written."""
@@ -157,7 +162,7 @@ class Image:
         self.compacted_revision = revision
         for name, bucket in list(self._buckets.items()):
             bucket.log.drop_through(revision)
-            if not bucket.keys and not bucket.log.events and not bucket.log.waiting:
+            if not (bucket.keys or bucket.log.events or bucket.log.waiting or bucket.listeners):
                 bucket.log.base += 1  # whoever still holds a position in it finds that it fell out
                 del self._buckets[name]
         dropped = self.log.drop_through(revision)
@@ -273,9 +278,13 @@ class Image:
 
     def subscribe(self, prefix: bytes, listener: Listener) -> Callable[[], None]:
         """Call `listener` with each batch of events whose keys have a prefix, when it is visible; how to end that."""
+        if prefix and bucket_name(prefix) == prefix:
+            bucket = self._bucket(prefix)
+            bucket.listeners.append(listener)
+            return lambda: bucket.listeners.remove(listener)
         entry = (prefix, listener)
-        self._listeners.append(entry)
-        return lambda: self._listeners.remove(entry)
+        self._wide.append(entry)
+        return lambda: self._wide.remove(entry)
 
 
 class Watch:

@@ -4,21 +4,24 @@
     owner with "orphan"             its dependents lose their references, then the owner goes
     owner with "foregroundDeletion" its dependents go first: those that block it are waited for
 
-The graph is built from the references of all objects that any resource stores.
+The graph is built from the references of all objects that any resource stores; the objects themselves are not kept.
 
 Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from windlass.kube.api import objects
 from windlass.kube.api.operations.metadata import FOREGROUND, ORPHAN
+from windlass.kube.api.operations.reading import prefix_end
 from windlass.kube.api.resource import Object, Resource
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
 from windlass.kube.controllers.runner import Controller, Key
+from windlass.store import Event
 
 
 class Node(NamedTuple):
@@ -61,18 +64,21 @@ class GarbageCollector(Controller):
         self._followed.add(prefix)
         group, plural = resource.group, resource.plural
 
-        def changed(event: str, obj: Object) -> None:
-            self._note(event, obj, group, plural)
+        def changed(events: Sequence[Event]) -> None:
+            for event in events:
+                record = event.previous if event.is_delete else event.record
+                if record is not None:
+                    self._note(event.is_delete, objects.decode(record.value), group, plural)
 
-        self.cache.subscribe(group, plural, changed)
-        self._subscriptions.append((group, plural, changed))
-        for obj in self.cache.list(group, plural):
-            changed("ADDED", obj)
+        store = self.client.env.store
+        self._stops.append(store.subscribe(prefix, changed))
+        for record in store.range(prefix, prefix_end(prefix)).records:
+            self._note(False, objects.decode(record.value), group, plural)
 
-    def _note(self, event: str, obj: Object, group: str, plural: str) -> None:
+    def _note(self, is_gone: bool, obj: Object, group: str, plural: str) -> None:
         metadata = obj["metadata"]
         uid = metadata.get("uid", "")
-        if event == "DELETED":
+        if is_gone:
             self._nodes.pop(uid, None)
             for owner in self._owners.pop(uid, ()):
                 known = self._dependents.get(owner)
@@ -107,7 +113,7 @@ class GarbageCollector(Controller):
         node = self._nodes.get(key[0])
         if node is None:
             return None
-        obj = self.cache.get(node.group, node.resource, node.namespace, node.name)
+        obj = await self._read(node)
         if obj is None or obj["metadata"].get("uid") != node.uid:
             return None
         if obj["metadata"].get("deletionTimestamp"):
@@ -123,7 +129,7 @@ class GarbageCollector(Controller):
         elif FOREGROUND in finalizers:
             blocking = False
             for dependent in self._dependent_nodes(node.uid):
-                other = self.cache.get(dependent.group, dependent.resource, dependent.namespace, dependent.name)
+                other = await self._read(dependent)
                 if other is None:
                     continue
                 if any(
@@ -177,7 +183,7 @@ class GarbageCollector(Controller):
         if known is not None:
             if known.namespace and known.namespace != node.namespace:
                 return None  # an owner in another namespace does not count
-            return self.cache.get(known.group, known.resource, known.namespace, known.name)
+            return await self._read(known)
         group, _, version = str(reference.get("apiVersion", "")).rpartition("/")
         resource = self.client.env.registry.by_kind(group, version, str(reference.get("kind", "")))
         if resource is None:
@@ -193,6 +199,12 @@ class GarbageCollector(Controller):
                 return None
             raise
         return found if found["metadata"].get("uid") == reference.get("uid") else None
+
+    async def _read(self, node: Node) -> Object | None:
+        try:
+            return await self.client.find(node.group, node.resource, node.namespace, node.name)
+        except StatusError:  # its kind is served no longer
+            return None
 
     def _dependent_nodes(self, uid: str) -> Iterable[Node]:
         return [self._nodes[each] for each in self._dependents.get(uid, set()) if each in self._nodes]

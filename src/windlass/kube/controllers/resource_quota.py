@@ -65,10 +65,9 @@ class ResourceQuotaController(Controller):
         """Quotas, and what they usually count."""
         self.watch("", "resourcequotas")
         for resource in _WATCHED:
-            self.watch("", resource, self._quotas_of)
+            self.watch_keys("", resource, self._quotas_of)
 
-    def _quotas_of(self, obj: Object) -> list[Key]:
-        namespace = objects.namespace_of(obj)
+    def _quotas_of(self, namespace: str, _name: str) -> list[Key]:
         return [(namespace, objects.name_of(each)) for each in self.cache.list("", "resourcequotas", namespace)]
 
     async def reconcile(self, key: Key) -> float | None:

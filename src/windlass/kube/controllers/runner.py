@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from windlass.kube.api import objects
+from windlass.kube.api.operations.reading import prefix_end
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
 from windlass.kube.controllers.queue import WorkQueue
+from windlass.store import Event
 
 Key = tuple[str, ...]
 KeysOf = Callable[[Object], Iterable[Key]]
@@ -39,6 +41,7 @@ class Controller:
         self.cache = client.cache
         self.queue: WorkQueue[Key] = WorkQueue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stops: list[Callable[[], None]] = []
         self._subscriptions: list[tuple[str, str, Callable[[str, Object], None]]] = []
 
     def watch(self, group: str, resource: str, keys: KeysOf = own_key) -> None:
@@ -52,6 +55,25 @@ class Controller:
         self._subscriptions.append((group, resource, changed))
         for obj in self.cache.list(group, resource):
             changed("ADDED", obj)
+
+    def watch_keys(self, group: str, resource: str, keys: Callable[[str, str], Iterable[Key]]) -> None:
+        """The same by the names of objects alone (namespace, name): nothing is decoded or kept."""
+        found = self.client.resource(group, resource)
+        prefix = found.storage.prefix
+
+        def of_key(key: bytes) -> Iterable[Key]:
+            namespace, _, name = key[len(prefix) :].decode().rpartition("/")
+            return keys(namespace, name)
+
+        def changed(events: Sequence[Event]) -> None:
+            for event in events:
+                for key in of_key(event.key):
+                    self.queue.add(key)
+
+        self._stops.append(self.client.env.store.subscribe(prefix, changed))
+        for record in self.client.env.store.range(prefix, prefix_end(prefix)).records:
+            for key in of_key(record.key):
+                self.queue.add(key)
 
     def start(self) -> None:
         """Begin to watch and to work."""
@@ -94,6 +116,9 @@ class Controller:
         for group, resource, changed in self._subscriptions:
             self.cache.unsubscribe(group, resource, changed)
         self._subscriptions.clear()
+        for stop in self._stops:
+            stop()
+        self._stops.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

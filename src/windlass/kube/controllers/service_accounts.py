@@ -38,11 +38,7 @@ class ServiceAccountController(_InEveryNamespace):
     def subscribe(self) -> None:
         """Namespaces, and accounts of that name."""
         self.watch("", "namespaces", _namespace_key)
-        self.watch(
-            "",
-            "serviceaccounts",
-            lambda obj: [(objects.namespace_of(obj),)] if objects.name_of(obj) == "default" else [],
-        )
+        self.watch_keys("", "serviceaccounts", lambda namespace, name: [(namespace,)] if name == "default" else [])
 
     async def reconcile(self, key: Key) -> float | None:
         """Make it where it is missing."""
@@ -68,17 +64,13 @@ class RootCAPublisher(_InEveryNamespace):
     def subscribe(self) -> None:
         """Namespaces, and config maps of that name."""
         self.watch("", "namespaces", _namespace_key)
-        self.watch(
-            "",
-            "configmaps",
-            lambda obj: [(objects.namespace_of(obj),)] if objects.name_of(obj) == _ROOT_CA else [],
-        )
+        self.watch_keys("", "configmaps", lambda namespace, name: [(namespace,)] if name == _ROOT_CA else [])
 
     async def reconcile(self, key: Key) -> float | None:
         """Make it, or set what somebody changed in it."""
         if not self._is_active(key[0]):
             return None
-        found = self.cache.get("", "configmaps", key[0], _ROOT_CA)
+        found = await self.client.find("", "configmaps", key[0], _ROOT_CA)
         if found is None:
             config = {
                 "apiVersion": "v1",

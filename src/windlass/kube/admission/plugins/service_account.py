@@ -5,18 +5,16 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 from windlass.kube.admission.attributes import AdmissionRequest
 from windlass.kube.admission.chain import Plugin
-from windlass.kube.api import status
+from windlass.kube.api import objects, status
 from windlass.kube.api.reader import Object, Reader
 
 _MIRROR = "kubernetes.io/config.mirror"
 _MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 _PREFIX = "kube-api-access-"
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _TOKEN_SECONDS = 3607
 
 
@@ -80,7 +78,7 @@ def _mounts_token(spec: dict[str, Any], account: Object) -> bool:
 def _mount_token(spec: dict[str, Any]) -> None:
     volumes = spec.get("volumes") or []
     known = next((each["name"] for each in volumes if each.get("name", "").startswith(_PREFIX)), "")
-    name = known or _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(5))
+    name = known or objects.generated_name(_PREFIX)
     needed = False
     for kind in ("initContainers", "containers"):
         for container in spec.get(kind) or ():

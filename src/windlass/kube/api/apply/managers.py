@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from windlass.kube.api.apply import fieldset, typed
 from windlass.kube.api.apply.fieldset import Fields
 from windlass.kube.api.resource import Object
@@ -142,8 +144,12 @@ def update(
     managed = read(new) if given and live is not None else read(live)
     if not managed and live is not None:
         managed = read(live)
-    comparison = typed.compare(own_fields(live) if live is not None else {}, own_fields(new), schema)
-    changed, removed = comparison
+    changed: Fields
+    removed: Fields
+    if live is None:
+        changed, removed = _fields_of_new(own_fields(new), schema), {}
+    else:
+        changed, removed = typed.compare(own_fields(live), own_fields(new), schema)
     if reset and changed:
         changed = fieldset.without_below(changed, reset_set(reset))
     if not changed and not removed:
@@ -164,6 +170,23 @@ def update(
         is_same = before is not None and before.fields == mine
         result[key] = Entry(mine, before.time if is_same and before is not None else now)
     write(new, _capped(result))
+
+
+_new: dict[bytes, tuple[Schema, Fields]] = {}
+_MOST_NEW = 256
+
+
+def _fields_of_new(own: Object, schema: Schema) -> Fields:
+    """The fields of a new object. Many are made of one template: what was found for one holds for its likes."""
+    key = orjson.dumps(own)
+    known = _new.get(key)
+    if known is not None and known[0] is schema:
+        return known[1]
+    if len(_new) >= _MOST_NEW:
+        _new.clear()
+    found = typed.compare({}, own, schema).changed
+    _new[key] = (schema, found)
+    return found
 
 
 def _capped(managed: Managed) -> Managed:
