@@ -18,8 +18,6 @@ from kubernetes.client import ApiException
 from support import certificates
 from support.cluster import PrivateCluster
 
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket")
-
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 

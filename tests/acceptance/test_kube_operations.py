@@ -21,8 +21,6 @@ from kubernetes.client import ApiException
 
 from support.cluster import PrivateCluster
 
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket")
-
 POLICY = """
 apiVersion: audit.k8s.io/v1
 kind: Policy

@@ -19,9 +19,6 @@ from kubernetes.client import ApiException
 
 from support.cluster import PrivateCluster
 
-# Python's client leaves its pooled connections to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket")
-
 MAPS = "/api/v1/namespaces/default/configmaps"
 
 

@@ -58,6 +58,7 @@ class PrivateCluster:
     def stop(self) -> None:
         """SIGTERM."""
         for client in self._clients:
+            client.rest_client.pool_manager.clear()
             client.close()
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
