@@ -292,3 +292,60 @@ def test_services_get_addresses_and_ports_of_their_own(cluster: PrivateCluster, 
         namespace, {"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "ports": ports}}
     )
     assert headless.spec.cluster_ip == "None"
+
+
+def test_pod_security_by_the_namespaces_labels(cluster: PrivateCluster, namespace: str) -> None:
+    core = cluster.core
+    prefix = "pod-security.kubernetes.io/"
+    labels = {f"{prefix}enforce": "baseline", f"{prefix}warn": "restricted"}
+    core.patch_namespace(namespace, {"metadata": {"labels": labels}})
+    container: dict[str, Any] = {"name": "c", "image": "i", "securityContext": {"privileged": True}}
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [container], "hostNetwork": True}}
+    with pytest.raises(ApiException) as caught:
+        core.create_namespaced_pod(namespace, pod)
+    assert caught.value.status == 403
+    assert 'violates PodSecurity "baseline:latest": privileged (container "c" must not set' in message(caught.value)
+    assert "host namespaces (hostNetwork=true)" in message(caught.value)
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    _, _, headers = core.create_namespaced_pod_with_http_info(namespace, pod)
+    assert 'would violate PodSecurity \\"restricted:latest\\"' in headers["Warning"]
+    assert "runAsNonRoot != true" in headers["Warning"]
+    core.patch_namespace(namespace, {"metadata": {"labels": {f"{prefix}enforce": "restricted"}}})
+    strict = {
+        "allowPrivilegeEscalation": False,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    spec = {"containers": [{"name": "c", "image": "i", "securityContext": strict}]}
+    core.create_namespaced_pod(namespace, {"metadata": {"name": "q"}, "spec": spec})
+    with pytest.raises(ApiException) as caught:
+        core.create_namespace({"metadata": {"name": "odd", "labels": {f"{prefix}enforce": "strictest"}}})
+    assert caught.value.status == 422
+
+
+def test_a_kubelet_reads_what_its_pods_need_and_nothing_else(cluster: PrivateCluster, namespace: str) -> None:
+    core = cluster.core
+    for name in ("needed", "other"):
+        core.create_namespaced_secret(namespace, {"metadata": {"name": name}})
+    volume = {"name": "v", "secret": {"secretName": "needed"}}
+    pod = {
+        "metadata": {"name": "p"},
+        "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}], "volumes": [volume]},
+    }
+    core.create_namespaced_pod(namespace, pod)
+    me = {"Impersonate-User": "system:node:n1", "Impersonate-Group": "system:nodes"}
+    other = {"Impersonate-User": "system:node:n2", "Impersonate-Group": "system:nodes"}
+    secrets = f"/api/v1/namespaces/{namespace}/secrets"
+
+    def status(path: str, who: dict[str, str], method: str = "GET", body: bytes = b"") -> int:
+        headers = {**who, "Content-Type": "application/json"}
+        return cluster.request(method, path, body, **headers)[0]
+
+    assert status(f"{secrets}/needed", me) == 200
+    assert status(f"{secrets}/needed", other) == status(f"{secrets}/other", me) == status(secrets, me) == 403
+    node = b'{"apiVersion":"v1","kind":"Node","metadata":{"name":"n2"}}'
+    assert status("/api/v1/nodes", me, "POST", node) == 403
+    assert status("/api/v1/nodes", other, "POST", node) == 201
+    core.delete_node("n2")
+    core.delete_namespaced_pod("p", namespace, grace_period_seconds=0)

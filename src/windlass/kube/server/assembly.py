@@ -47,6 +47,7 @@ from windlass.kube.api.authentication.union import AnonymousRule, Union
 from windlass.kube.api.authentication.x509 import ClientCertificates
 from windlass.kube.api.authorization.chain import AlwaysAllow, AlwaysDeny
 from windlass.kube.api.authorization.chain import Chain as AuthorizerChain
+from windlass.kube.api.authorization.node import NodeAuthorizer
 from windlass.kube.api.authorization.rbac import RBAC
 from windlass.kube.api.cache import Cache
 from windlass.kube.api.custom.establishing import GROUP as CRD_GROUP
@@ -311,7 +312,9 @@ class Cluster:
                 chosen.append(AlwaysAllow())
             elif mode == "AlwaysDeny":
                 chosen.append(AlwaysDeny())
-            elif mode != "Node":
+            elif mode == "Node":
+                chosen.append(NodeAuthorizer(cache))
+            else:
                 raise InvalidParameter(f"unknown authorization mode {mode!r}")
         return AuthorizerChain(chosen), rbac
 

@@ -7,6 +7,7 @@ from windlass.kube.admission.plugins.classes import DefaultIngressClass, Default
 from windlass.kube.admission.plugins.limit_ranger import LimitRanger
 from windlass.kube.admission.plugins.namespace_lifecycle import NamespaceLifecycle
 from windlass.kube.admission.plugins.nodes import NodeRestriction, TaintNodesByCondition
+from windlass.kube.admission.plugins.pod_security import PodSecurity
 from windlass.kube.admission.plugins.pods import (
     AlwaysPullImages,
     DefaultTolerationSeconds,
@@ -27,6 +28,7 @@ def builtin(reader: Reader) -> list[Plugin]:
         NodeRestriction(reader),
         TaintNodesByCondition(),
         AlwaysPullImages(),
+        PodSecurity(reader),
         Priority(reader),
         DefaultTolerationSeconds(),
         RuntimeClass(reader),
