@@ -54,6 +54,7 @@ class APIServer:
     """A handler for `windlass.http.Server`.
 
     Attributes:
+        elsewhere: discovery documents of groups that other servers answer.
         pages: what answers paths that are no resources, by their beginning ("/openapi/").
         outside: answers for groups that other servers serve; None where a group is not one of them.
     """
@@ -70,6 +71,7 @@ class APIServer:
     gate: Gate | None = None
     recorder: Recorder | None = None
     outside: Callable[[RequestInfo], Outside | None] = lambda _info: None
+    elsewhere: Callable[[Request, User], Awaitable[Answer]] | None = None
 
     async def __call__(self, request: Request) -> Answer:
         """Answer a request."""
@@ -172,7 +174,7 @@ class APIServer:
         if not resource.namespaced and info.namespace and resource.plural != "namespaces":
             raise status.StatusError(404, "NotFound", _NOT_FOUND)
 
-    async def _other(self, request: Request, path: str, query: list[tuple[str, str]], user: User) -> Response:
+    async def _other(self, request: Request, path: str, query: list[tuple[str, str]], user: User) -> Answer:
         if request.method not in ("GET", "HEAD"):
             raise status.StatusError(
                 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"
@@ -188,6 +190,8 @@ class APIServer:
         for prefix, page in self.pages.items():
             if path == prefix or (prefix.endswith("/") and path.startswith(prefix)):
                 return await page(request, user)
+        if self.elsewhere is not None and (answer := await self.elsewhere(request, user)) is not None:
+            return answer
         raise status.StatusError(404, "NotFound", _NOT_FOUND)
 
     def _paths(self) -> list[str]:

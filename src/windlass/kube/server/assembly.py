@@ -33,6 +33,7 @@ from windlass.kube.admission.plugins.resource_quota import ResourceQuota
 from windlass.kube.admission.plugins.role_escalation import RoleEscalation
 from windlass.kube.admission.policies import MutatingAdmissionPolicy, ValidatingAdmissionPolicy
 from windlass.kube.admission.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
+from windlass.kube.aggregation import Aggregator, AvailabilityController
 from windlass.kube.api import reviews, yamlform
 from windlass.kube.api.allocation import ServiceHook, networks_of
 from windlass.kube.api.audit.log import AuditLog
@@ -242,13 +243,17 @@ class Cluster:
             **reviews.handlers(authenticator, authorizer, rbac, complete=True),
             ("serviceaccounts", "token"): token_requests.handler(accounts),
         }
+        aggregator = Aggregator(cache, ServiceResolver(cache).resolve, *pki.paths("front-proxy-client"))
+        self._undo.push_async_callback(aggregator.close)
+        discovery = Discovery(registry, self.url.removeprefix("https://"), aggregator.discovered)
+        self._availability = AvailabilityController(client, aggregator, discovery)
         metrics = Metrics(lambda: _count_objects(store, registry), lambda: store.revision)
         api = APIServer(
             env=env,
             authenticator=authenticator,
             authorizer=authorizer,
             dispatcher=Dispatcher(special),
-            discovery=Discovery(registry, self.url.removeprefix("https://")),
+            discovery=discovery,
             health=Health(
                 {"ping": lambda: "", "log": lambda: "", "etcd": lambda: _store_problem(store)},
                 {"poststarthook/start": lambda: "" if self._is_ready else "not started"},
@@ -263,6 +268,8 @@ class Cluster:
                 "/openid/v1/jwks": _document(accounts.key_set),
             },
             metrics=metrics,
+            outside=aggregator.outside,
+            elsewhere=aggregator.page,
             gate=Gate(cache, arguments.max_requests),
             recorder=self._recorder(),
         )
@@ -328,6 +335,7 @@ class Cluster:
             EstablishingController(client),
             ResourceQuotaController(client),
             CertificateController(client, pki.ca),
+            self._availability,
         ]
 
 
