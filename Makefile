@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help setup packages demo test test-unit test-acceptance test-vm bench docker-py lint format clean
+.PHONY: help setup packages demo test test-unit test-acceptance test-vm bench docker-py conformance lint format clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -44,6 +44,9 @@ bench: setup ## Measure beside crun, runc, docker and podman in one run; writes 
 docker-py: setup ## docker-py's own integration tests: make docker-py CHECKOUT=path/of/a/clone
 	@$(BIN)/python -m pip install --quiet paramiko websocket-client
 	@$(BIN)/python scripts/docker_py_suite.py $(CHECKOUT) $(if $(PYTEST_ARGS),-- $(PYTEST_ARGS))
+
+conformance: setup ## Kubernetes' conformance scenarios by their names; ends with a score
+	@$(BIN)/python -m pytest tests/conformance $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff, mypy strict, import contract
 	@$(BIN)/ruff check .
