@@ -66,13 +66,13 @@ class Api:
     def patch(self, path: str, body: Any, kind: str = "merge-patch+json") -> Any:
         return self.call("PATCH", path, body, Content_Type=f"application/{kind}")
 
-    def change(self, path: str, edit: Callable[[Any], Any]) -> Any:
-        """Get, edit in place, put; again while others write in between."""
+    def change(self, path: str, edit: Callable[[Any], Any], to: str = "") -> Any:
+        """Get, edit in place, put (`to` a subresource that cannot be got); again while others write in between."""
         while True:
             found = self.get(path)
             edit(found)
             try:
-                return self.put(path, found)
+                return self.put(to or path, found)
             except Refused as error:
                 if error.code != 409:
                     raise

@@ -8,9 +8,10 @@ from windlass.http import Response
 from windlass.kube.api.authentication.union import Union
 from windlass.kube.api.authorization import reviews
 from windlass.kube.api.authorization.rbac import RBAC
-from windlass.kube.api.handlers import bodies, encoding, single
+from windlass.kube.api.handlers import bodies, encoding
 from windlass.kube.api.handlers.call import Call
 from windlass.kube.api.identity import Authorizer, User
+from windlass.kube.api.negotiation import negotiate
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import unauthorized
 
@@ -49,7 +50,7 @@ def handlers(
 
     def handler(answer: Callable[[Object, Call], Awaitable[Object]]) -> Handler:
         async def handle(call: Call) -> Response:
-            single.negotiate_object(call)
+            call.form = negotiate(call.request.headers.get("accept", ""))
             call.begin_write("CreateOptions")
             review = await bodies.read_object(call)
             review.setdefault("metadata", {"creationTimestamp": None})

@@ -1,6 +1,6 @@
 """namespace-controller: empties a namespace that goes, then lets it go.
 
-    Terminating ─ delete all objects, pods first among equals ─ wait until none is left ─ take "kubernetes" off
+    Terminating ─ delete the pods ─ wait until none is left ─ delete the rest ─ wait ─ take "kubernetes" off
 
 What stands in the way is told in the namespace's conditions.
 
@@ -45,6 +45,8 @@ class NamespaceController(Controller):
         held: dict[str, int] = {}
         for resource in self._resources():
             await self._delete_all(resource, name, failures)
+            if resource.qualified == "pods" and self._count(resource, name)[0]:
+                break  # what they use stays until they are gone
         for resource in self._resources():
             count, finals = self._count(resource, name)
             if count:
@@ -67,7 +69,7 @@ class NamespaceController(Controller):
             for each in self.client.env.registry.storages()
             if each.namespaced and "delete" in each.verbs and "list" in each.verbs
         ]
-        # Pods before what they use: the order in which nothing loses its footing.
+        # Pods before what they use, so that nothing loses its footing.
         return sorted(found, key=lambda each: (each.qualified != "pods", each.qualified))
 
     async def _delete_all(self, resource: Resource, namespace: str, failures: list[str]) -> None:

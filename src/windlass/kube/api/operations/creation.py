@@ -47,33 +47,39 @@ async def create(
     base = ""
     if not own_name and (base := objects.meta(obj).get("generateName") or ""):
         attempts = strategy.generate_name_attempts
+    draft = objects.encode(obj) if attempts > 1 else b""
+    for attempt in range(attempts):
+        if attempt:
+            obj = request.obj = objects.decode(draft)
+        if base:
+            obj["metadata"]["name"] = objects.generated_name(base)
+        try:
+            return await _create_named(env, request, obj, tracked=tracked)
+        except status.StatusError as error:
+            if error.reason != "AlreadyExists" or attempt + 1 == attempts:
+                raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+async def _create_named(env: Environment, request: AdmissionRequest, obj: Object, *, tracked: bool) -> Written:
+    """From the name on: strategies derive labels and fields from it."""
+    resource, actor = request.resource, request.actor
     now = env.timestamp()
     metadata.begin(resource, obj, now)
-    strategy.prepare_for_create(obj, actor.user)
-    release = None
+    resource.strategy.prepare_for_create(obj, actor.user)
+    release = await env.hook(resource).before_create(obj, actor)
     try:
-        for attempt in range(attempts):
-            if base:
-                obj["metadata"]["name"] = objects.generated_name(base)
-            if attempt == 0:
-                release = await env.hook(resource).before_create(obj, actor)
-                if tracked:
-                    tracking.track(resource, None, obj, actor, now)
-                _validate(resource, obj, actor)
-                request.name = objects.name_of(obj)
-                if (waiting := env.admission.validate(request)) is not None:
-                    await waiting
-            try:
-                value = await _commit(env, resource, obj, dry_run=actor.dry_run)
-            except status.StatusError as error:
-                if error.reason == "AlreadyExists" and attempt + 1 < attempts:
-                    continue
-                raise
-            return Written(value, obj, created=True)
+        if tracked:
+            tracking.track(resource, None, obj, actor, now)
+        _validate(resource, obj, actor)
+        request.name = objects.name_of(obj)
+        if (waiting := env.admission.validate(request)) is not None:
+            await waiting
+        value = await _commit(env, resource, obj, dry_run=actor.dry_run)
+        return Written(value, obj, created=True)
     finally:
         if release is not None:
             release()
-    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _validate(resource: Resource, obj: Object, actor: Actor) -> None:
