@@ -164,6 +164,7 @@ class GarbageCollector(Controller):
         propagation = "Background"
         if waiting and self._dependents.get(node.uid):
             propagation = "Foreground"
+            await self._break_circle(node)
         elif (own := obj["metadata"].get("finalizers")) and ORPHAN in own:
             propagation = "Orphan"
         elif own and FOREGROUND in own:
@@ -176,6 +177,23 @@ class GarbageCollector(Controller):
             if error.reason != "Conflict":  # another object of that name
                 raise
         return None
+
+    async def _break_circle(self, node: Node) -> None:
+        """Let go whoever waits for this object where it would come to wait for them: a dependent that waits itself."""
+        for dependent in self._dependent_nodes(node.uid):
+            other = await self._read(dependent)
+            if other and other["metadata"].get("deletionTimestamp") and _waits(other):
+                break
+        else:
+            return
+
+        def change(live: Object) -> None:
+            for each in live["metadata"].get("ownerReferences") or ():
+                each["blockOwnerDeletion"] = False
+
+        await self._change(node, change)
+        for owner in self._owners.get(node.uid, ()):
+            self.queue.add((owner,))
 
     async def _find_owner(self, node: Node, reference: Object) -> Object | None:
         """The owner, None where it is gone for certain."""
