@@ -70,8 +70,6 @@ def admin(cluster: PrivateCluster) -> Iterator[Api]:
 @pytest.fixture
 def api(admin: Api) -> Iterator[Api]:
     """The same, with a namespace of the scenario's own."""
-    admin.namespace = admin.post("/api/v1/namespaces", {"metadata": {"generateName": "scenario-"}})["metadata"]["name"]
-    account = f"/api/v1/namespaces/{admin.namespace}/serviceaccounts/default"
-    admin.eventually(lambda: not admin.gone(account))
+    admin.namespace = admin.make_namespace("scenario-")
     yield admin
     admin.delete(f"/api/v1/namespaces/{admin.namespace}")

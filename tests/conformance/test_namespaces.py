@@ -40,8 +40,7 @@ def test_status(api: Api) -> None:
     "[sig-api-machinery] Namespaces [Serial] should apply a finalizer to a Namespace [Conformance]"
 )
 def test_finalizer(admin: Api) -> None:
-    made = admin.post("/api/v1/namespaces", {"metadata": {"generateName": "final-"}})
-    path = f"/api/v1/namespaces/{made['metadata']['name']}"
+    path = f"/api/v1/namespaces/{admin.make_namespace('final-')}"
     with_one = admin.change(path, lambda found: found["spec"]["finalizers"].append("example.com/x"), f"{path}/finalize")
     assert with_one["spec"]["finalizers"] == ["kubernetes", "example.com/x"]
     admin.delete(path)
@@ -58,7 +57,7 @@ def test_finalizer(admin: Api) -> None:
     "[Conformance]",
 )
 def test_all_in_it_goes(admin: Api) -> None:
-    name = admin.post("/api/v1/namespaces", {"metadata": {"generateName": "gone-"}})["metadata"]["name"]
+    name = admin.make_namespace("gone-")
     path = f"/api/v1/namespaces/{name}"
     admin.post(f"{path}/services", {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
@@ -76,7 +75,7 @@ def test_all_in_it_goes(admin: Api) -> None:
     "[sig-api-machinery] OrderedNamespaceDeletion namespace deletion should delete pod first [Conformance]"
 )
 def test_pods_go_first(admin: Api) -> None:
-    name = admin.post("/api/v1/namespaces", {"metadata": {"generateName": "order-"}})["metadata"]["name"]
+    name = admin.make_namespace("order-")
     path = f"/api/v1/namespaces/{name}"
     meta = {"name": "x", "finalizers": ["example.com/hold"]}
     admin.post(f"{path}/pods", {"metadata": meta, "spec": {"containers": [{"name": "c", "image": "x"}]}})

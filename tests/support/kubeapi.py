@@ -80,6 +80,12 @@ class Api:
     def delete(self, path: str, body: Any = None) -> Any:
         return self.call("DELETE", path, body)
 
+    def make_namespace(self, prefix: str) -> str:
+        """A new namespace's name, as soon as pods may be made in it."""
+        name: str = self.post("/api/v1/namespaces", {"metadata": {"generateName": prefix}})["metadata"]["name"]
+        self.eventually(lambda: not self.gone(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
+        return name
+
     def watch(self, path: str, seconds: int = 1) -> list[tuple[str, Any]]:
         """The events of some seconds."""
         sign = "&" if "?" in path else "?"

@@ -5,10 +5,11 @@ Source: https://kubernetes.io/docs/reference/access-authn-authz/service-accounts
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from windlass.kube.admission.attributes import AdmissionRequest
-from windlass.kube.admission.chain import Plugin
+from windlass.kube.admission.chain import Answer, Plugin
 from windlass.kube.api import objects, status
 from windlass.kube.api.reader import Object, Reader
 
@@ -16,6 +17,8 @@ _MIRROR = "kubernetes.io/config.mirror"
 _MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 _PREFIX = "kube-api-access-"
 _TOKEN_SECONDS = 3607
+_DEFAULT = "default"
+_TRIES, _PAUSE = 20, 0.1
 
 
 class ServiceAccount(Plugin):
@@ -30,15 +33,29 @@ class ServiceAccount(Plugin):
         """New pods."""
         return (group, resource, subresource, operation) == ("", "pods", "", "CREATE")
 
-    def mutate(self, request: AdmissionRequest) -> None:
-        """Set the account and mount its token."""
+    def mutate(self, request: AdmissionRequest) -> Answer:
+        """Set the account and mount its token. Waits a little for a new namespace's default account."""
         pod = request.target
         if _MIRROR in (pod["metadata"].get("annotations") or {}):
-            return
+            return None
         spec = pod["spec"]
-        name = spec.get("serviceAccountName") or "default"
+        name = spec.get("serviceAccountName") or _DEFAULT
         spec["serviceAccountName"] = spec["serviceAccount"] = name
-        account = self._account(request, name)
+        account = self._find(request, name)
+        if account is None:
+            return self._wait(request, name)
+        self._use(account, spec)
+        return None
+
+    async def _wait(self, request: AdmissionRequest, name: str) -> None:
+        for _ in range(_TRIES if name == _DEFAULT else 0):
+            await asyncio.sleep(_PAUSE)
+            if self._find(request, name) is not None:
+                break
+        self._use(self._account(request, name), request.target["spec"])
+
+    @staticmethod
+    def _use(account: Object, spec: dict[str, Any]) -> None:
         if _mounts_token(spec, account):
             _mount_token(spec)
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
@@ -52,10 +69,13 @@ class ServiceAccount(Plugin):
             if name:
                 raise _refused(request, "a mirror pod may not reference service accounts")
             return
-        self._account(request, name or "default")
+        self._account(request, name or _DEFAULT)
+
+    def _find(self, request: AdmissionRequest, name: str) -> Object | None:
+        return self._reader.get("", "serviceaccounts", request.namespace, name)
 
     def _account(self, request: AdmissionRequest, name: str) -> Object:
-        account = self._reader.get("", "serviceaccounts", request.namespace, name)
+        account = self._find(request, name)
         if account is None:
             raise _refused(
                 request,
