@@ -13,7 +13,6 @@ from windlass.kube.api.handlers.call import Call
 from windlass.kube.api.identity import Authorizer, User
 from windlass.kube.api.negotiation import negotiate
 from windlass.kube.api.resource import Object
-from windlass.kube.api.status import unauthorized
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -24,10 +23,7 @@ def handlers(
     """The handlers by resource."""
 
     async def check(token: str, audiences: Sequence[str]) -> tuple[User, Sequence[str]] | None:
-        try:
-            found = await authenticator.check_token(token, audiences)
-        except PermissionError as error:
-            raise unauthorized(str(error)) from None
+        found = await authenticator.check_token(token, audiences)
         return None if found is None else (found.user, found.audiences)
 
     async def token_review(review: Object, call: Call) -> Object:

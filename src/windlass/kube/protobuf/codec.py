@@ -24,8 +24,8 @@ _EXTENSIONS = "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1"
 _INTEGERS = {"int32": 32, "int64": 64, "uint32": 64, "uint64": 64}
 
 
-def decode(body: bytes) -> dict[str, Any]:
-    """An object from its envelope.
+def decode(body: bytes, depth: int = 0) -> dict[str, Any]:
+    """An object from its envelope, which may be inside of another's message.
 
     Raises:
         StatusError: 400, the bytes are no such object.
@@ -40,7 +40,7 @@ def decode(body: bytes) -> dict[str, Any]:
         if name is None:
             raise status.bad_request(f'no kind "{kind}" is registered for version "{version}"')
         found: dict[str, Any] = {"kind": kind, "apiVersion": version}
-        found.update(_read(raw, message(name), 0))
+        found.update(_read(raw, message(name), depth))
     except (wire.Malformed, UnicodeDecodeError, orjson.JSONDecodeError) as error:
         raise status.bad_request(f"couldn't decode protobuf: {error}") from None
     return found
@@ -118,6 +118,8 @@ def _value(value: int | bytes, type: str, depth: int) -> Any:
         return bool(value) if type == "bool" else wire.signed(value, _INTEGERS[type])
     if type in ("double", "float"):
         packed = _bytes(value)
+        if len(packed) not in (4, 8):
+            raise wire.Malformed("proto: wrong wireType")
         return struct.unpack("<d" if len(packed) == 8 else "<f", packed)[0]
     return _read(_bytes(value), message(type), depth + 1)
 
@@ -266,7 +268,7 @@ def _raw_json(data: bytes, depth: int) -> Any:
         if number == 1:
             raw = _bytes(value)
             if raw.startswith(_MAGIC):
-                return decode(raw)
+                return decode(raw, depth + 1)
             return orjson.loads(raw) if raw else None
     return None
 

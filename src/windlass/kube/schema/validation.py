@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
+
 from windlass.kube.api import times
 from windlass.kube.api.status import (
     FieldError,
@@ -64,8 +66,17 @@ def _fits(value: Any, kind: str) -> bool:
     return found == kind or (kind == "number" and found == "integer")
 
 
+def _same(value: Any, old: Any) -> bool:
+    """Equal also in their types at every depth: for Python, 1 and true are equal."""
+    if value != old or type(value) is not type(old):
+        return False
+    if not isinstance(value, dict | list):
+        return True
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) == orjson.dumps(old, option=orjson.OPT_SORT_KEYS)
+
+
 def _validate(value: Any, schema: Schema, path: str, errors: list[FieldError], old: Any, depth: int) -> None:
-    if value is old or (old is not _ABSENT and value == old and type(value) is type(old)):
+    if value is old or (old is not _ABSENT and _same(value, old)):
         return
     if schema.ref or len(errors) >= _MOST_ERRORS:
         return
