@@ -8,6 +8,7 @@ Source: https://yaml.org/spec/1.2.2/#103-core-schema
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -136,12 +137,24 @@ class _Builder:
             return node.value[0] in "tT"
         if tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
             try:
-                return self._loader.yaml_constructors[tag](self._loader, node)
+                number = self._loader.yaml_constructors[tag](self._loader, node)
             except ValueError:
                 return node.value
+            return number if isinstance(number, int) and -(2**63) <= number < 2**64 else _finite(number, node.value)
         if tag == "tag:yaml.org,2002:binary":
             return node.value
         raise BadYAML(f"error converting YAML to JSON: yaml: unknown tag {tag}")
+
+
+def _finite(number: float, text: str) -> float:
+    """A number as JSON has it: what no integer of 64 bits holds is a float."""
+    try:
+        found = float(number)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise BadYAML(f"error converting YAML to JSON: json: unsupported value: {text[:40]}")
+    return found
 
 
 def _key_text(key: Any) -> str:

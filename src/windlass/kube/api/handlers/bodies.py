@@ -22,7 +22,8 @@ from windlass.kube.schema.conform import TypeMismatch, conform
 
 _YAML_TYPES = frozenset({YAML, "application/x-yaml", "text/yaml"})
 _MODES = ("Ignore", "Strict", "Warn")
-_DEEPEST = 200
+_MARGIN = 8
+"""The levels that an answer, an event or a review may put around an object that can just be encoded."""
 
 
 def media_type(call: Call) -> str:
@@ -110,12 +111,15 @@ def _json(body: bytes, duplicates: list[str] | None) -> Any:
                 "couldn't get version/kind; json parse error: unexpected end of JSON input"
             ) from None
         raise status.bad_request(f"couldn't get version/kind; json parse error: {error}") from None
-    if duplicates is not None and len(orjson.dumps(found)) != len(body):
-        # Not as compact as we would write it: only then keys may have been lost.
-        try:
+    try:
+        wrapped = found
+        for _ in range(_MARGIN):
+            wrapped = [wrapped]
+        if orjson.dumps(wrapped)[_MARGIN:-_MARGIN] != body and duplicates is not None:
+            # Not as we would write it: only then keys may have been lost.
             _find_duplicates(json.loads(body, object_pairs_hook=_Pairs), "", duplicates)
-        except RecursionError:
-            raise status.bad_request("json: exceeded max depth") from None
+    except (RecursionError, orjson.JSONEncodeError):
+        raise status.bad_request("json: exceeded max depth") from None
     return found
 
 
