@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,19 @@ def test_a_program_from_a_read_only_mount_cannot_be_written_through_proc_even_wh
         link = os.open(f"/proc/{running.pid}/exe", os.O_PATH)
         running.kill()
         running.wait()
+        deadline = time.monotonic() + 5
         try:
-            os.close(os.open(f"/proc/self/fd/{link}", os.O_WRONLY))
-        except OSError as error:
-            return error.errno or -1
+            while True:
+                try:
+                    os.close(os.open(f"/proc/self/fd/{link}", os.O_WRONLY))
+                except OSError as error:
+                    if error.errno == errno.ETXTBSY and time.monotonic() < deadline:
+                        time.sleep(0.01)  # the kernel lets go of a dead process's memory a little later
+                        continue
+                    return error.errno or -1
+                return 0
         finally:
             os.close(link)
-        return 0
 
     held = open_read_only_executable(str(program))
     assert overwrite(f"/proc/self/fd/{held}", held) == errno.EROFS

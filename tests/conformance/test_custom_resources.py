@@ -57,6 +57,7 @@ def foos(api: Api) -> Iterator[Foos]:
     for name in found.made:
         if not api.gone(f"{DEFINITIONS}/{name}"):
             api.delete(f"{DEFINITIONS}/{name}")
+        api.eventually(lambda name=name: api.gone(f"{DEFINITIONS}/{name}"))
 
 
 @pytest.mark.conformance(

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from windlass.kube import protobuf
+from windlass.kube.api.custom.embedded import Embedded
 from windlass.kube.api.status import StatusError
 from windlass.kube.api.yamlform import BadYAML, dump, load, load_all
-from windlass.kube.protobuf import table
+from windlass.kube.protobuf import table, wire
 from windlass.kube.schema import Schema, structural
-from windlass.kube.schema.catalogue import Catalogue
+from windlass.kube.schema.catalogue import OBJECT_META, Catalogue
 from windlass.kube.schema.conform import TypeMismatch, conform
 from windlass.kube.schema.defaulting import apply_defaults
 from windlass.kube.schema.pruning import prune
@@ -50,11 +51,11 @@ def test_objects_are_read_as_types_are() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"nodeName": 1}, "cannot unmarshal number into Go struct field .spec.nodeName of type string"),
-        ({"hostNetwork": "yes"}, "cannot unmarshal string into Go struct field .spec.hostNetwork of type bool"),
+        ({"nodeName": 1}, "cannot unmarshal number into Go struct field PodSpec.spec.nodeName of type string"),
+        ({"hostNetwork": "yes"}, "cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool"),
         ({"terminationGracePeriodSeconds": "1"}, "of type int64"),
         ({"priority": 2**31}, "of type int32"),
-        ({"containers": {}}, "cannot unmarshal object into Go struct field .spec.containers"),
+        ({"containers": {}}, "cannot unmarshal object into Go struct field PodSpec.spec.containers"),
         ({"containers": [{"resources": {"limits": {"cpu": "x"}}}]}, "quantities must match the regular expression"),
         ({"nodeSelector": {"a": 1}}, "cannot unmarshal number"),
     ],
@@ -91,12 +92,55 @@ SCHEMA = structural.build(CRON, CATALOGUE)
 def test_unknown_fields_are_pruned() -> None:
     obj = {
         "apiVersion": "g/v1",
-        "metadata": {"name": "x", "odd": 1},
+        "metadata": {"name": "x"},
         "spec": {"schedule": "*", "foo": 1, "free": {"a": {"b": 1}}, "labels": {"any": "x"}},
         "status": {},
     }
-    assert set(prune(obj, SCHEMA)) == {"spec.foo", "status", "metadata.odd"}
+    assert set(prune(obj, SCHEMA)) == {"spec.foo", "status"}
     assert obj["spec"] == {"schedule": "*", "free": {"a": {"b": 1}}, "labels": {"any": "x"}}
+
+
+def test_metadata_is_what_it_is_in_every_object() -> None:
+    inner = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    schema = structural.build(
+        {"type": "object", "properties": {"template": inner, "all": {"type": "array", "items": inner}}}, CATALOGUE
+    )
+    embedded = Embedded(schema, CATALOGUE.schema(OBJECT_META))
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "odd": 1}, "spec": {"any": 1}}
+    obj: dict[str, Any] = {"metadata": {"name": "x", "odd": 1}, "template": pod, "all": [{"kind": "9"}]}
+    assert set(embedded.shape(obj)) == {"metadata.odd", "template.metadata.odd"}
+    assert "odd" not in pod["metadata"] and pod["spec"] == {"any": 1}
+    assert {error.field for error in embedded.validate(obj)} == {"all[0].apiVersion", "all[0].kind"}
+    pod["metadata"] = {"labels": {"a b": "c"}, "namespace": "A"}
+    assert {error.field for error in embedded.validate(obj)} >= {
+        "template.metadata.labels",
+        "template.metadata.namespace",
+    }
+    for wrong in ({"template": {"metadata": 5}}, {"metadata": {"labels": {"a": 1}}}, {"all": [{"kind": 1}]}):
+        with pytest.raises(TypeMismatch):
+            embedded.shape(wrong)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "fits"),
+    [
+        ({"type": "number", "multipleOf": 0.1}, 0.3, True),
+        ({"type": "number", "multipleOf": 0.1}, 0.35, False),
+        ({"type": "integer", "multipleOf": 3}, 9, True),
+        ({"type": "string", "format": "hexcolor"}, "#a1b2c3", True),
+        ({"type": "string", "format": "hexcolor"}, "#a1b2c", False),
+        ({"type": "string", "format": "k8s-short-name"}, "a.b", False),
+    ],
+)
+def test_numbers_and_formats(schema: dict[str, Any], value: Any, fits: bool) -> None:
+    built = structural.build({"type": "object", "properties": {"a": schema}}, CATALOGUE)
+    assert (not validate({"a": value}, built)) is fits
+
+
+def test_true_is_not_one() -> None:
+    inner = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    built = structural.build({"type": "object", "properties": {"in": inner}}, CATALOGUE)
+    assert validate({"in": {"n": True}}, built, {"in": {"n": 1}})
 
 
 def test_defaults_are_applied() -> None:
@@ -274,6 +318,33 @@ def test_every_message_is_known_to_its_end() -> None:
         for field in table.message(name).by_number.values():
             if "." in field.type:
                 table.message(field.type)
+
+
+def test_envelopes_in_envelopes_end_somewhere() -> None:
+    def envelope(kind: str, raw: bytes) -> bytes:
+        return (
+            b"k8s\0"
+            + wire.put_bytes(1, wire.put_bytes(1, b"apps/v1") + wire.put_bytes(2, kind.encode()))
+            + (wire.put_bytes(2, raw))
+        )
+
+    body = b""
+    for _ in range(400):
+        body = envelope("ControllerRevision", wire.put_bytes(2, wire.put_bytes(1, body)))
+    with pytest.raises(StatusError, match="nested too deeply"):
+        protobuf.decode(body)
+
+
+def test_times_keep_their_fractions() -> None:
+    lease = {
+        "kind": "Lease",
+        "apiVersion": "coordination.k8s.io/v1",
+        "spec": {"renewTime": "2026-01-02T05:04:05.123456+02:00"},
+    }
+    found = protobuf.decode(protobuf.encode(lease))
+    assert found["spec"]["renewTime"] == "2026-01-02T03:04:05.123456Z"
+    lease["spec"] = {"renewTime": "0001-01-02T00:00:00.000001Z"}
+    assert protobuf.decode(protobuf.encode(lease))["spec"] == lease["spec"]
 
 
 @given(st.binary(max_size=60))

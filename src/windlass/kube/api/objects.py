@@ -68,6 +68,15 @@ def copy(obj: Object) -> Object:
     return decode(orjson.dumps(obj))
 
 
+def same(new: Any, old: Any) -> bool:
+    """Equal also in their types at every depth: for Python, 1 and true are equal."""
+    if new != old or type(new) is not type(old):
+        return False
+    if not isinstance(new, dict | list):
+        return True
+    return orjson.dumps(new, option=orjson.OPT_SORT_KEYS) == orjson.dumps(old, option=orjson.OPT_SORT_KEYS)
+
+
 def seconds(text: str) -> int:
     """The Unix time of a `timestamp`."""
     return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))

@@ -10,8 +10,9 @@ Source: RFC 3339; https://pkg.go.dev/time#ParseDuration
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+_EPOCH, _SECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(seconds=1)
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(Z|z|[+-]\d\d:\d\d)", re.ASCII)
 _DURATION = re.compile(r"([+-]?)((?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+|0)", re.ASCII)
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
@@ -33,26 +34,36 @@ def parse_time(text: str) -> float:
     Raises:
         ValueError: it is none.
     """
+    seconds, nanos = parse_nanos(text)
+    return seconds + nanos / 10**9
+
+
+def parse_nanos(text: str) -> tuple[int, int]:
+    """The same as whole seconds and nanoseconds, exactly.
+
+    Raises:
+        ValueError
+    """
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError(f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse "{text}" as "2006"')
     year, month, day, hour, minute, second, fraction, zone = match.groups()
     moment = datetime(int(year), int(month), int(day), int(hour), int(minute), min(int(second), 59), tzinfo=UTC)
-    seconds = moment.timestamp() + (int(second) - min(int(second), 59))
+    seconds = (moment - _EPOCH) // _SECOND + (int(second) - min(int(second), 59))
     if zone not in ("Z", "z"):
         offset = int(zone[1:3]) * 3600 + int(zone[4:6]) * 60
         seconds -= offset if zone[0] == "+" else -offset
-    return seconds + (float(f"0.{fraction}") if fraction else 0.0)
+    return seconds, int(fraction.ljust(9, "0")) if fraction else 0
 
 
 def format_time(seconds: float) -> str:
     """metav1.Time."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat()[:19] + "Z"
 
 
 def format_micro_time(seconds: float) -> str:
     """metav1.MicroTime."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def parse_duration(text: str) -> float:

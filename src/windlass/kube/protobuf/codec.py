@@ -204,7 +204,7 @@ def _put(number: int, value: Any, type: str) -> bytes:
 # -- what JSON shows in another form
 
 
-def _read_time(data: bytes, depth: int) -> Any:
+def _read_time(data: bytes) -> tuple[int, int] | None:
     seconds = nanos = 0
     for number, _, value in wire.fields(data):
         if isinstance(value, int):
@@ -212,18 +212,19 @@ def _read_time(data: bytes, depth: int) -> Any:
                 seconds = wire.signed(value, 64)
             elif number == 2:
                 nanos = wire.signed(value, 32)
+    seconds, nanos = seconds + nanos // 10**9, nanos % 10**9
     if not data or not -62135596800 <= seconds <= 253402300799:
         return None
     return seconds, nanos
 
 
 def _time(data: bytes, depth: int) -> Any:
-    found = _read_time(data, depth)
+    found = _read_time(data)
     return None if found is None else times.format_time(found[0])
 
 
 def _micro_time(data: bytes, depth: int) -> Any:
-    found = _read_time(data, depth)
+    found = _read_time(data)
     if found is None:
         return None
     text = times.format_time(found[0])
@@ -231,11 +232,8 @@ def _micro_time(data: bytes, depth: int) -> Any:
 
 
 def _put_time(value: Any) -> bytes:
-    seconds = times.parse_time(value)
-    whole = int(seconds // 1)
-    fraction = value.partition(".")[2].rstrip("Z")[:9]
-    nanos = int(fraction.ljust(9, "0")) if fraction.isdigit() else 0
-    return wire.put_number(1, whole) + wire.put_number(2, nanos)
+    seconds, nanos = times.parse_nanos(value)
+    return wire.put_number(1, seconds) + wire.put_number(2, nanos)
 
 
 def _first_text(data: bytes, depth: int) -> Any:

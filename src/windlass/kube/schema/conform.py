@@ -1,7 +1,7 @@
 """Read a decoded object as a built-in type would: types, unknown fields, nulls.
 
-What Go's typed decoding does, `conform` does in one walk: a null is an absent field, an unknown field is reported and
-dropped, a value of another type is an error, a quantity gets its canonical form.
+What Go's typed decoding does, `conform` does in one walk: a null is an absent field (in a list or map the zero value),
+an unknown field is reported and dropped, a value of another type is an error, a quantity gets its canonical form.
 
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#validation-for-unrecognized-or-duplicate-fields
 """
@@ -9,6 +9,7 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#validation-
 from __future__ import annotations
 
 import binascii
+import re
 from typing import Any
 
 from windlass.kube.api import quantity, times
@@ -22,8 +23,11 @@ class TypeMismatch(ValueError):
     """A value is not of its field's type; the message is that of Go's decoder."""
 
 
-def conform(obj: dict[str, Any], schema: Schema) -> list[str]:
+def conform(obj: dict[str, Any], schema: Schema, path: str = "") -> list[str]:
     """Make an object what its type can hold, in place.
+
+    Args:
+        path: where the object is, for what is told of it.
 
     Returns:
         The paths of unknown fields, which are dropped: `spec.foo`, `spec.containers[0].bar`.
@@ -32,14 +36,15 @@ def conform(obj: dict[str, Any], schema: Schema) -> list[str]:
         TypeMismatch
     """
     unknown: list[str] = []
-    _object(obj, schema, "", unknown, 0)
+    _object(obj, schema, schema.ref, path, unknown, 0)
     return unknown
 
 
-def _object(obj: dict[str, Any], schema: Schema, path: str, unknown: list[str], depth: int) -> None:
+def _object(obj: dict[str, Any], schema: Schema, owner: str, path: str, unknown: list[str], depth: int) -> None:
     if depth > _DEEPEST:
         raise TypeMismatch("exceeded max depth")
     properties = schema.properties
+    owner = schema.ref or owner
     dropped: list[str] = []
     for name, value in obj.items():
         child = properties.get(name)
@@ -51,37 +56,42 @@ def _object(obj: dict[str, Any], schema: Schema, path: str, unknown: list[str], 
                 unknown.append(f"{path}.{name}" if path else name)
                 dropped.append(name)
                 continue
+            if value is None and child.type == "string" and not child.format:
+                obj[name] = ""
+                continue
         if value is None:
             dropped.append(name)
             continue
         kind = child.type
         if kind == "string":
             if type(value) is not str:
-                raise _mismatch(value, child, f"{path}.{name}" if path else name)
+                raise _mismatch(value, child, owner, f"{path}.{name}" if path else name)
             if child.format:
                 _check_format(value, child.format, f"{path}.{name}" if path else name)
         elif kind == "object":
             if type(value) is not dict:
-                raise _mismatch(value, child, f"{path}.{name}" if path else name)
-            _object(value, child, f"{path}.{name}" if path else name, unknown, depth + 1)
+                raise _mismatch(value, child, owner, f"{path}.{name}" if path else name)
+            _object(value, child, owner, f"{path}.{name}" if path else name, unknown, depth + 1)
         elif kind == "array":
             if type(value) is not list:
-                raise _mismatch(value, child, f"{path}.{name}" if path else name)
-            _array(value, child, f"{path}.{name}" if path else name, unknown, depth + 1)
+                raise _mismatch(value, child, owner, f"{path}.{name}" if path else name)
+            _array(value, child, owner, f"{path}.{name}" if path else name, unknown, depth + 1)
         else:
-            obj[name] = _scalar(value, child, f"{path}.{name}" if path else name)
+            obj[name] = _scalar(value, child, owner, f"{path}.{name}" if path else name)
     for name in dropped:
         del obj[name]
 
 
-def _array(items: list[Any], schema: Schema, path: str, unknown: list[str], depth: int) -> None:
+def _array(items: list[Any], schema: Schema, owner: str, path: str, unknown: list[str], depth: int) -> None:
     child = schema.items
     if child is None:
         return
     if child.type == "string" and not child.format:
-        for value in items:
-            if type(value) is not str:
-                raise _mismatch(value, child, path)
+        for index, value in enumerate(items):
+            if value is None:
+                items[index] = ""
+            elif type(value) is not str:
+                raise _mismatch(value, child, owner, path)
         return
     for index, value in enumerate(items):
         if child.type == "object":
@@ -89,41 +99,41 @@ def _array(items: list[Any], schema: Schema, path: str, unknown: list[str], dept
                 items[index] = {}
                 continue
             if type(value) is not dict:
-                raise _mismatch(value, child, path)
-            _object(value, child, f"{path}[{index}]", unknown, depth + 1)
+                raise _mismatch(value, child, owner, path)
+            _object(value, child, owner, f"{path}[{index}]", unknown, depth + 1)
         elif child.type == "array":
             if type(value) is not list:
-                raise _mismatch(value, child, path)
-            _array(value, child, f"{path}[{index}]", unknown, depth + 1)
+                raise _mismatch(value, child, owner, path)
+            _array(value, child, owner, f"{path}[{index}]", unknown, depth + 1)
         elif child.type == "string":
             if type(value) is not str:
-                raise _mismatch(value, child, path)
+                raise _mismatch(value, child, owner, path)
             _check_format(value, child.format, path)
         else:
-            items[index] = _scalar(value, child, path)
+            items[index] = _scalar(value, child, owner, path)
 
 
-def _scalar(value: Any, schema: Schema, path: str) -> Any:
+def _scalar(value: Any, schema: Schema, owner: str, path: str) -> Any:
     kind = schema.type
     if kind == "integer":
         if type(value) is not int:
-            raise _mismatch(value, schema, path)
+            raise _mismatch(value, schema, owner, path)
         low, high = _INT_RANGES.get(schema.format, _INT_RANGES["int64"])
         if not low <= value <= high:
-            raise _mismatch(value, schema, path)
+            raise _mismatch(value, schema, owner, path)
     elif kind == "boolean":
         if type(value) is not bool:
-            raise _mismatch(value, schema, path)
+            raise _mismatch(value, schema, owner, path)
     elif kind == "number":
         if type(value) not in (int, float):
-            raise _mismatch(value, schema, path)
+            raise _mismatch(value, schema, owner, path)
     elif schema.format == "quantity":
         try:
             return quantity.canonical(value)
         except quantity.BadQuantity as error:
             raise TypeMismatch(str(error)) from None
     elif schema.int_or_string and type(value) not in (int, str):
-        raise _mismatch(value, schema, path)
+        raise _mismatch(value, schema, owner, path)
     return value
 
 
@@ -145,10 +155,11 @@ def _bad_byte(value: str) -> int:
     return next((index for index, char in enumerate(value) if char not in alphabet), len(value) // 4 * 4)
 
 
+_INDEX = re.compile(r"\[\d+\]")
 _GO_TYPES = {"string": "string", "boolean": "bool", "integer": "int64", "number": "float64"}
 
 
-def _mismatch(value: Any, schema: Schema, path: str) -> TypeMismatch:
+def _mismatch(value: Any, schema: Schema, owner: str, path: str) -> TypeMismatch:
     if isinstance(value, bool):
         found = "bool"
     elif isinstance(value, int | float):
@@ -161,4 +172,5 @@ def _mismatch(value: Any, schema: Schema, path: str) -> TypeMismatch:
         wanted = (
             f"v1.{name}" if name else {"object": "map[string]string", "array": "[]string"}.get(schema.type, "string")
         )
-    return TypeMismatch(f"json: cannot unmarshal {found} into Go struct field .{path} of type {wanted}")
+    field = f"{owner.rpartition('.')[2]}.{_INDEX.sub('', path)}"
+    return TypeMismatch(f"json: cannot unmarshal {found} into Go struct field {field} of type {wanted}")

@@ -29,8 +29,6 @@ def _prune(value: Any, schema: Schema, path: str, dropped: list[str], *, is_root
             where = f"{path}.{name}" if path else name
             known = properties.get(name)
             if implied and name in _TYPE_META:
-                if known is not None and is_root and name == "metadata":
-                    _prune(child, known, where, dropped)
                 continue
             if known is not None:
                 _prune(child, known, where, dropped)

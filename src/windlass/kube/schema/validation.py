@@ -20,9 +20,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
-
-from windlass.kube.api import times
+from windlass.kube.api import names, times
+from windlass.kube.api.objects import same
 from windlass.kube.api.status import (
     FieldError,
     duplicate,
@@ -37,6 +36,7 @@ from windlass.kube.schema.node import Schema
 
 _ABSENT: Any = object()
 _DEEPEST = 200
+_NEARLY = 1e-9
 _MOST_ERRORS = 100
 
 
@@ -66,17 +66,8 @@ def _fits(value: Any, kind: str) -> bool:
     return found == kind or (kind == "number" and found == "integer")
 
 
-def _same(value: Any, old: Any) -> bool:
-    """Equal also in their types at every depth: for Python, 1 and true are equal."""
-    if value != old or type(value) is not type(old):
-        return False
-    if not isinstance(value, dict | list):
-        return True
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) == orjson.dumps(old, option=orjson.OPT_SORT_KEYS)
-
-
 def _validate(value: Any, schema: Schema, path: str, errors: list[FieldError], old: Any, depth: int) -> None:
-    if value is old or (old is not _ABSENT and _same(value, old)):
+    if value is old or (old is not _ABSENT and same(value, old)):
         return
     if schema.ref or len(errors) >= _MOST_ERRORS:
         return
@@ -167,6 +158,8 @@ def _find_duplicates(keys: list[Any], shown: list[Any], path: str, errors: list[
     for index, key in enumerate(keys):
         if key in seen:
             errors.append(duplicate(f"{path}[{index}]", shown[index]))
+            if len(errors) >= _MOST_ERRORS:
+                return
         seen.add(key)
 
 
@@ -230,13 +223,20 @@ def _check_number(value: float, node: Mapping[str, Any], path: str, errors: list
         elif value > most:
             errors.append(invalid_value(path, value, f"{path} in body should be less than or equal to {most}"))
     multiple = node.get("multipleOf")
-    if multiple and value % multiple:
+    if multiple and not _is_multiple(value, multiple):
         errors.append(invalid_value(path, value, f"{path} in body should be a multiple of {multiple}"))
     form = node.get("format")
     if form in ("int32", "int64") and isinstance(value, int):
         bits = 31 if form == "int32" else 63
         if not -(2**bits) <= value < 2**bits:
             errors.append(invalid_value(path, value, f"{path} in body must be of type {form}: {show_value(value)}"))
+
+
+def _is_multiple(value: float, of: float) -> bool:
+    if isinstance(value, int) and isinstance(of, int):
+        return value % of == 0
+    ratio = value / of
+    return abs(ratio - round(ratio)) < _NEARLY
 
 
 def _check_logic(value: Any, node: Mapping[str, Any], path: str, errors: list[FieldError]) -> None:
@@ -334,6 +334,12 @@ def has_format(value: str, form: str) -> bool:
                 return _EMAIL.fullmatch(value) is not None
             case "mac":
                 return re.fullmatch(r"([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}", value) is not None
+            case "hexcolor":
+                return re.fullmatch(r"#?([0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})", value) is not None
+            case "k8s-short-name":
+                return not names.dns1123_label(value)
+            case "k8s-long-name":
+                return not names.dns1123_subdomain(value)
     except (ValueError, binascii.Error):
         return False
     return True

@@ -26,6 +26,7 @@ from windlass.kube.api.patch import json_patch
 from windlass.kube.api.reader import Reader
 from windlass.kube.api.registry import Registry
 from windlass.kube.api.resource import Resource
+from windlass.kube.api.shaping import shape
 from windlass.kube.api.webhooks import WebhookCaller, WebhookError
 from windlass.kube.cel import CompileError, EvaluationError
 
@@ -235,8 +236,10 @@ class MutatingAdmissionWebhook(_Webhooks):
         except status.StatusError as error:
             raise status.internal_error(f'admission webhook "{name}" returned a patch that fails: {error}') from None
         obj = await convert(request.resource, obj)
-        if request.resource.shape is not None:
-            request.resource.shape(obj)
+        try:
+            shape(obj, request.resource)
+        except status.StatusError as error:
+            raise status.internal_error(f'admission webhook "{name}" made another object: {error}') from None
         request.resource.strategy.default(obj)
         request.obj = obj
         return bool(obj != before)

@@ -7,6 +7,7 @@ from typing import Any
 
 from windlass.kube.api import jsonpath
 from windlass.kube.api.custom.conversion import Conversion
+from windlass.kube.api.custom.embedded import Embedded
 from windlass.kube.api.custom.strategy import CustomStrategy
 from windlass.kube.api.printers.cells import AGE, NAME, age, name, printer, since
 from windlass.kube.api.resource import (
@@ -21,7 +22,7 @@ from windlass.kube.api.resource import (
 )
 from windlass.kube.cel.validation import Rules
 from windlass.kube.schema import structural
-from windlass.kube.schema.catalogue import Catalogue
+from windlass.kube.schema.catalogue import OBJECT_META, Catalogue
 from windlass.kube.schema.defaulting import apply_defaults
 
 
@@ -50,7 +51,8 @@ def _resource(
     parts = version.get("subresources") or {}
     has_status = parts.get("status") is not None
     selectable = [each.get("jsonPath", "") for each in version.get("selectableFields") or ()]
-    strategy = CustomStrategy(schema, Rules(source), has_status=has_status, selectable=selectable)
+    embedded = Embedded(schema, catalogue.schema(OBJECT_META))
+    strategy = CustomStrategy(schema, Rules(source), embedded, has_status=has_status, selectable=selectable)
     found = spec["names"]
     deprecation = ""
     if version.get("deprecated"):
@@ -150,10 +152,9 @@ def openapi_definition(resource: Resource) -> Object:
     """The definition of a custom resource's kind, for OpenAPI documents."""
     source = dict(resource.schema.source)
     properties = dict(source.get("properties") or {})
-    meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
     properties["apiVersion"] = {"type": "string", "description": "The version of this representation of an object."}
     properties["kind"] = {"type": "string", "description": "The kind of this object."}
-    properties["metadata"] = {"$ref": f"#/definitions/{meta}", "description": "Standard object's metadata."}
+    properties["metadata"] = {"$ref": f"#/definitions/{OBJECT_META}", "description": "Standard object's metadata."}
     source["properties"] = properties
     source["x-kubernetes-group-version-kind"] = [
         {"group": resource.group, "version": resource.version, "kind": resource.kind}

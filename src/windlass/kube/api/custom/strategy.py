@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from windlass.kube.api import jsonpath
+from windlass.kube.api.custom.embedded import Embedded
 from windlass.kube.api.identity import User
+from windlass.kube.api.objects import same
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import FieldError
 from windlass.kube.api.strategies.common import Full
@@ -22,17 +24,20 @@ _META = ("apiVersion", "kind", "metadata")
 class CustomStrategy(Full):
     """One version of a custom resource. `has_status`: status is a subresource of its own."""
 
-    def __init__(self, schema: Schema, rules: Rules, *, has_status: bool, selectable: Sequence[str] = ()) -> None:
+    def __init__(
+        self, schema: Schema, rules: Rules, embedded: Embedded, *, has_status: bool, selectable: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self.has_status = has_status
         self._schema = schema
         self._rules = rules
+        self._embedded = embedded
         self._selectable = tuple(selectable)
 
     def shape(self, obj: Object) -> list[str]:
-        """Drop what the schema does not know; the paths of what was dropped."""
+        """Drop what the schema does not know; the paths of what was dropped. Raises TypeMismatch."""
         drop_nulls(obj, self._schema)
-        return prune(obj, self._schema)
+        return prune(obj, self._schema) + self._embedded.shape(obj)
 
     def default(self, obj: Object) -> None:
         """See `Strategy.default`."""
@@ -42,16 +47,16 @@ class CustomStrategy(Full):
         """See `Strategy.changed`: without a status subresource the status counts, too."""
         ignored = {"metadata", "apiVersion", "kind"} | ({"status"} if self.has_status else set())
         keys = (new.keys() | old.keys()) - ignored
-        return any(new.get(key) != old.get(key) for key in keys)
+        return not all(same(new.get(key), old.get(key)) for key in keys)
 
     def validate(self, obj: Object) -> Sequence[FieldError]:
         """See `Strategy.validate`."""
-        errors = validate(_body(obj), self._schema)
+        errors = validate(_body(obj), self._schema) + self._embedded.validate(obj)
         return errors or self._rules.evaluate(obj, None)
 
     def validate_update(self, new: Object, old: Object) -> Sequence[FieldError]:
         """See `Strategy.validate_update`."""
-        errors = validate(_body(new), self._schema, _body(old))
+        errors = validate(_body(new), self._schema, _body(old)) + self._embedded.validate(new)
         return errors or self._rules.evaluate(new, old)
 
     def validate_status_update(self, new: Object, old: Object) -> Sequence[FieldError]:

@@ -18,7 +18,7 @@ from windlass.kube.api import status, yamlform
 from windlass.kube.api.handlers.call import MAX_BODY, Call
 from windlass.kube.api.negotiation import JSON, PROTOBUF, YAML
 from windlass.kube.api.resource import Object, Resource
-from windlass.kube.schema.conform import TypeMismatch, conform
+from windlass.kube.api.shaping import shape
 
 _YAML_TYPES = frozenset({YAML, "application/x-yaml", "text/yaml"})
 _MODES = ("Ignore", "Strict", "Warn")
@@ -162,23 +162,6 @@ def check_kind(obj: Object, resource: Resource) -> None:
             f"no kind {status.show_value(kind)} is registered for version "
             f"{status.show_value(resource.api_version)}"
         )
-
-
-def shape(obj: Object, resource: Resource) -> list[str]:
-    """Make an object what its kind can hold; the paths of unknown fields.
-
-    Raises:
-        StatusError: 400, a value is of another type.
-    """
-    if resource.shape is not None:
-        return resource.shape(obj)
-    try:
-        return conform(obj, resource.schema)
-    except TypeMismatch as error:
-        raise status.bad_request(
-            f"{resource.kind} in version {status.show_value(resource.version)} cannot be handled as a "
-            f"{resource.kind}: {error}"
-        ) from None
 
 
 def complain(call: Call, resource: Resource, mode: str, unknown: list[str], duplicates: list[str]) -> None:

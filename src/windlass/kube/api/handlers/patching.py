@@ -19,6 +19,7 @@ from windlass.kube.api.handlers import bodies
 from windlass.kube.api.handlers.call import Call
 from windlass.kube.api.patch import json_patch, merge_patch, strategic
 from windlass.kube.api.resource import Object
+from windlass.kube.api.shaping import shape
 from windlass.kube.schema.conform import TypeMismatch
 
 JSON_PATCH = "application/json-patch+json"
@@ -78,7 +79,7 @@ def _checked(call: Call, patched: object, mode: str) -> Object:
         raise status.bad_request("the patch leaves no object")
     bodies.check_kind(patched, call.resource)
     try:
-        unknown = bodies.shape(patched, call.resource)
+        unknown = shape(patched, call.resource)
     except (status.StatusError, TypeMismatch) as error:
         raise status.StatusError(
             422, "Invalid", f'{call.resource.kind} "{call.info.name}" is invalid: {error}'
@@ -109,7 +110,7 @@ def _apply(call: Call, body: bytes) -> Plan:
     if not isinstance(wanted, dict):
         raise status.bad_request("error decoding YAML: the configuration is no object")
     bodies.check_kind(wanted, resource)
-    bodies.complain(call, resource, mode, bodies.shape(wanted, resource), duplicates)
+    bodies.complain(call, resource, mode, shape(wanted, resource), duplicates)
     metadata = objects.meta(wanted)
     if metadata.get("managedFields"):
         raise status.bad_request("metadata.managedFields must be nil")

@@ -116,22 +116,38 @@ def validate(resource: Resource, obj: Object) -> list[FieldError]:
             errors.append(required("metadata.namespace"))
         else:
             errors += [invalid_value("metadata.namespace", namespace, text) for text in names.dns1123_label(namespace)]
+    return errors + _validate_contents(metadata, "metadata")
+
+
+def validate_embedded(metadata: dict[str, Any], path: str) -> list[FieldError]:
+    """The rules of the metadata of an object inside of another, whose kind nobody may know."""
+    errors: list[FieldError] = []
+    for field, rule in (
+        ("generateName", names.path_segment), ("name", names.path_segment), ("namespace", names.dns1123_label)
+    ):  # fmt: skip
+        if value := metadata.get(field):
+            errors += [invalid_value(f"{path}.{field}", value, text) for text in rule(value)]
+    return errors + _validate_contents(metadata, path)
+
+
+def _validate_contents(metadata: dict[str, Any], path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
     if labels := metadata.get("labels"):
-        errors += names.validate_labels(labels, "metadata.labels")
+        errors += names.validate_labels(labels, f"{path}.labels")
     if annotations := metadata.get("annotations"):
-        errors += names.validate_annotations(annotations, "metadata.annotations")
+        errors += names.validate_annotations(annotations, f"{path}.annotations")
     if references := metadata.get("ownerReferences"):
-        errors += _validate_owners(references)
+        errors += _validate_owners(references, f"{path}.ownerReferences")
     if finalizers := metadata.get("finalizers"):
-        errors += _validate_finalizers(finalizers)
+        errors += _validate_finalizers(finalizers, f"{path}.finalizers")
     return errors
 
 
-def _validate_owners(references: Sequence[dict[str, Any]]) -> list[FieldError]:
+def _validate_owners(references: Sequence[dict[str, Any]], place: str) -> list[FieldError]:
     errors: list[FieldError] = []
     controller = ""
     for index, reference in enumerate(references):
-        path = f"metadata.ownerReferences[{index}]" if len(references) > 1 else "metadata.ownerReferences"
+        path = f"{place}[{index}]" if len(references) > 1 else place
         group, _, version = str(reference.get("apiVersion") or "").rpartition("/")
         if not version:
             errors.append(
@@ -149,7 +165,7 @@ def _validate_owners(references: Sequence[dict[str, Any]]) -> list[FieldError]:
             if controller:
                 errors.append(
                     invalid_value(
-                        "metadata.ownerReferences",
+                        place,
                         references,
                         "Only one reference can have Controller set to true. Found "
                         f'"true" in references for {controller} and {kind}',
@@ -160,15 +176,13 @@ def _validate_owners(references: Sequence[dict[str, Any]]) -> list[FieldError]:
     return errors
 
 
-def _validate_finalizers(finalizers: Sequence[str]) -> list[FieldError]:
+def _validate_finalizers(finalizers: Sequence[str], place: str) -> list[FieldError]:
     errors = [
-        invalid_value("metadata.finalizers", finalizer, text)
-        for finalizer in finalizers
-        for text in names.qualified_name(finalizer)
+        invalid_value(place, finalizer, text) for finalizer in finalizers for text in names.qualified_name(finalizer)
     ]
     if ORPHAN in finalizers and FOREGROUND in finalizers:
         detail = f"finalizer {ORPHAN} and {FOREGROUND} cannot be both set"
-        errors.append(invalid_value("metadata.finalizers", finalizers, detail))
+        errors.append(invalid_value(place, finalizers, detail))
     return errors
 
 
@@ -193,9 +207,9 @@ def validate_update(resource: Resource, new: Object, old: Object) -> list[FieldE
     if metadata.get("annotations") != before.get("annotations"):
         errors += names.validate_annotations(metadata.get("annotations") or {}, "metadata.annotations")
     if metadata.get("ownerReferences") != before.get("ownerReferences"):
-        errors += _validate_owners(metadata.get("ownerReferences") or ())
+        errors += _validate_owners(metadata.get("ownerReferences") or (), "metadata.ownerReferences")
     if metadata.get("finalizers") != before.get("finalizers"):
-        errors += _validate_finalizers(metadata.get("finalizers") or ())
+        errors += _validate_finalizers(metadata.get("finalizers") or (), "metadata.finalizers")
     return errors
 
 

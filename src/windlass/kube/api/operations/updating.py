@@ -138,7 +138,7 @@ async def _write(
     elif check:
         strategy.prepare_for_update(new, live, actor.user)
     metadata.carry_over(resource, new, live)
-    if new == live:  # nothing is different, so nobody manages more than before
+    if objects.same(new, live):  # nothing is different, so nobody manages more than before
         return Written(record.value, live)
     if tracked:
         tracking.track(resource, live, new, actor, env.timestamp(), subresource)
