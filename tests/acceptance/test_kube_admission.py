@@ -344,6 +344,10 @@ def test_a_kubelet_reads_what_its_pods_need_and_nothing_else(cluster: PrivateClu
 
     assert status(f"{secrets}/needed", me) == 200
     assert status(f"{secrets}/needed", other) == status(f"{secrets}/other", me) == status(secrets, me) == 403
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    assert status(f"{pods}/p", me) == status("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1", me) == 200
+    assert status(f"{pods}/p", other) == status("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1", other) == 403
+    assert status("/api/v1/pods", me) == status("/api/v1/nodes", me) == status("/api/v1/nodes/n2", me) == 403
     node = b'{"apiVersion":"v1","kind":"Node","metadata":{"name":"n2"}}'
     assert status("/api/v1/nodes", me, "POST", node) == 403
     assert status("/api/v1/nodes", other, "POST", node) == 201

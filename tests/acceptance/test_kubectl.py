@@ -157,7 +157,7 @@ def test_refusals_say_what_is_wrong(cluster: PrivateCluster) -> None:
     assert "spec.containers[0].image: Required value" in text
     k("create", "deployment", "d", "--image=x")
     wrong = k("patch", "deploy", "d", "-p", '{"spec":{"replicas":"x"}}', check=False)
-    assert "cannot unmarshal string into Go struct field .spec.replicas of type int32" in wrong
+    assert "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32" in wrong
     immutable = k("patch", "deploy", "d", "-p", '{"spec":{"selector":{"matchLabels":{"z":"z"}}}}', check=False)
     assert "field is immutable" in immutable
     assert 'namespaces "nowhere" not found' in k("create", "cm", "x", "-n", "nowhere", check=False)

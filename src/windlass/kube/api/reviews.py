@@ -18,9 +18,9 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 
 def handlers(
-    authenticator: Union, authorizer: Authorizer, rbac: RBAC | None, *, complete: bool
+    authenticator: Union, authorizer: Authorizer, rbac: RBAC | None, is_complete: Callable[[], bool]
 ) -> dict[tuple[str, str], Handler]:
-    """The handlers by resource."""
+    """The handlers by resource; `is_complete`: whether `rbac` alone knows a user's rules."""
 
     async def check(token: str, audiences: Sequence[str]) -> tuple[User, Sequence[str]] | None:
         found = await authenticator.check_token(token, audiences)
@@ -39,7 +39,7 @@ def handlers(
         return await reviews.self_subject_access_review(review, call.actor.user, authorizer)
 
     async def own_rules(review: Object, call: Call) -> Object:
-        return reviews.self_subject_rules_review(review, call.actor.user, rbac, complete=complete)
+        return reviews.self_subject_rules_review(review, call.actor.user, rbac, complete=is_complete())
 
     async def own_identity(review: Object, call: Call) -> Object:
         return reviews.self_subject_review(review, call.actor.user)

@@ -22,7 +22,7 @@ import orjson
 from windlass.errors import InvalidParameter
 from windlass.http import Request, Response
 from windlass.http.message import BodyTimeoutError, BodyTooLarge, ClientGoneError
-from windlass.kube.api import objects, status
+from windlass.kube.api import objects, selectors, status
 from windlass.kube.api.audit.recorder import Entry, Recorder
 from windlass.kube.api.authentication.credentials import Credentials
 from windlass.kube.api.authentication.impersonation import impersonate
@@ -33,7 +33,7 @@ from windlass.kube.api.dispatch import Answer, Dispatcher
 from windlass.kube.api.flowcontrol.gate import Gate
 from windlass.kube.api.handlers.call import Call
 from windlass.kube.api.health import Health
-from windlass.kube.api.identity import MASTERS, Attributes, Authorizer, User
+from windlass.kube.api.identity import MASTERS, Attributes, Authorizer, Requirement, User
 from windlass.kube.api.metrics import Metrics
 from windlass.kube.api.operations.environment import Environment
 from windlass.kube.api.request import Options, RequestInfo, parse_request
@@ -238,10 +238,23 @@ def _refusal(error: BaseException) -> status.StatusError | None:
     return None
 
 
+_SELECTING = frozenset({"list", "watch", "deletecollection"})
+
+
 def attributes_of(info: RequestInfo, user: User, query: list[tuple[str, str]]) -> Attributes:
     """What an authorizer is asked."""
     if not info.is_resource:
         return Attributes(user, info.verb, path=info.path, is_resource=False)
+    fields = labels = None
+    name = info.name
+    if query and info.verb in _SELECTING:
+        for parameter, value in query:
+            if value and parameter == "fieldSelector":
+                fields = _parsed(selectors.parse_fields, value)
+            elif value and parameter == "labelSelector":
+                labels = _parsed(selectors.parse_labels, value)
+        if not name and fields is not None and len(fields) == 1:
+            name = _selected_name(fields[0])
     return Attributes(
         user,
         info.verb,
@@ -250,18 +263,24 @@ def attributes_of(info: RequestInfo, user: User, query: list[tuple[str, str]]) -
         info.resource,
         info.subresource,
         info.namespace,
-        info.name or _selected_name(info, query),
+        name,
         info.path,
+        field_selector=fields,
+        label_selector=labels,
     )
 
 
-def _selected_name(info: RequestInfo, query: list[tuple[str, str]]) -> str:
-    """The one name that a list or watch asks for by its field selector."""
-    if info.verb in ("list", "watch", "deletecollection"):
-        for name, value in query:
-            if name == "fieldSelector" and value.startswith("metadata.name=") and "," not in value:
-                return value.removeprefix("metadata.name=").removeprefix("=")
-    return ""
+def _parsed(parse: Callable[[str], list[Requirement]], text: str) -> list[Requirement] | None:
+    """What a selector says; one that nobody can read is refused later, and says nothing here."""
+    try:
+        return parse(text)
+    except status.StatusError:
+        return None
+
+
+def _selected_name(found: Requirement) -> str:
+    """The one name that a list or watch asks for."""
+    return found.values[0] if found.key == "metadata.name" and found.operator == "In" else ""
 
 
 def failure(error: status.StatusError) -> Response:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from windlass.kube.admission.chain import ORDER
+from windlass.kube.api import times
 
 DEFAULT_DIRECTORY = Path("/var/lib/windlass/server")
 DEFAULT_PORT = 6443
@@ -20,6 +21,42 @@ _EPILOG = """examples:
 
 The kubeconfig of an administrator is written to <data-dir>/cred/admin.kubeconfig, or where --write-kubeconfig says.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationFlags:
+    """Who is believed. `anonymous` is None where the flag was not given."""
+
+    config: Path | None
+    anonymous: bool | None
+    token_file: Path | None
+    audiences: tuple[str, ...]
+    service_account_issuer: str
+    oidc_issuer: str
+    oidc_client: str
+    oidc_username_claim: str
+    oidc_username_prefix: str
+    oidc_groups_claim: str
+    oidc_groups_prefix: str
+    oidc_required: tuple[str, ...]
+    oidc_algorithms: tuple[str, ...]
+    oidc_authority: Path | None
+    webhook: Path | None
+    webhook_version: str
+    webhook_ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationFlags:
+    """Who decides. `modes` is None where the flag was not given."""
+
+    config: Path | None
+    modes: tuple[str, ...] | None
+    policy_file: Path | None
+    webhook: Path | None
+    webhook_version: str
+    webhook_authorized_ttl: float
+    webhook_unauthorized_ttl: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +75,11 @@ class Arguments:
     datastore_key: Path | None
     service_cidr: str
     domain: str
-    anonymous: bool
-    token_file: Path | None
+    authentication: AuthenticationFlags
+    authorization: AuthorizationFlags
     encryption_config: Path | None
     enable_admission: tuple[str, ...]
     disable_admission: tuple[str, ...]
-    authorization_modes: tuple[str, ...]
     audit_policy: Path | None
     audit_log: Path | None
     audit_log_megabytes: int
@@ -97,13 +133,8 @@ def parser() -> argparse.ArgumentParser:
     add("--datastore-keyfile", type=Path, metavar="FILE", help="its key")
     add("--service-cidr", default="10.43.0.0/16", metavar="CIDR", help="addresses of services (default %(default)s)")
     add("--cluster-domain", default="cluster.local", metavar="NAME", help="(default %(default)s)")
-    add(
-        "--anonymous-auth",
-        choices=("true", "false"),
-        default="true",
-        help="requests without credentials are system:anonymous (default %(default)s)",
-    )
-    add("--token-auth-file", type=Path, metavar="FILE", help='static tokens: token,user,uid,"group1,group2"')
+    _add_authentication(found)
+    _add_authorization(found)
     add(
         "--encryption-provider-config",
         type=Path,
@@ -112,13 +143,6 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--enable-admission-plugins", type=_list, default=(), metavar="NAMES", help=f"of {', '.join(ORDER)}")
     add("--disable-admission-plugins", type=_list, default=(), metavar="NAMES", help="plugins that are on by default")
-    add(
-        "--authorization-mode",
-        type=_list,
-        default=("Node", "RBAC"),
-        metavar="MODES",
-        help="in order, of AlwaysAllow, AlwaysDeny, Node, RBAC (default Node,RBAC)",
-    )
     add("--audit-policy-file", type=Path, metavar="FILE", help="what the audit log records")
     add("--audit-log-path", type=Path, metavar="FILE", help="the audit log, JSON lines")
     add("--audit-log-maxsize", type=int, default=100, metavar="MB", help="begin a new file then (default %(default)s)")
@@ -133,6 +157,122 @@ def parser() -> argparse.ArgumentParser:
     add("--disable-agent", action="store_true", help="run no node in this process")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(default %(default)s)")
     return found
+
+
+def _add_authentication(found: argparse.ArgumentParser) -> None:
+    add = found.add_argument_group("authentication").add_argument
+    add(
+        "--authentication-config",
+        type=Path,
+        metavar="FILE",
+        help="an AuthenticationConfiguration; read again on change",
+    )
+    add(
+        "--anonymous-auth",
+        choices=("true", "false"),
+        help="requests without credentials are system:anonymous (default true)",
+    )
+    add("--token-auth-file", type=Path, metavar="FILE", help='static tokens: token,user,uid,"group1,group2"')
+    add("--api-audiences", type=_list, default=(), metavar="NAMES", help="who we are in tokens (default: the issuer)")
+    add(
+        "--service-account-issuer",
+        default="",
+        metavar="URL",
+        help="in the tokens of service accounts (default https://kubernetes.default.svc.<domain>)",
+    )
+    add("--oidc-issuer-url", default="", metavar="URL", help="the OpenID Connect issuer whose tokens are believed")
+    add("--oidc-client-id", default="", metavar="ID", help="who its tokens must be for")
+    add("--oidc-username-claim", default="sub", metavar="NAME", help="(default %(default)s)")
+    add("--oidc-username-prefix", default="", metavar="TEXT", help='(default the issuer and "#"; "-" for none)')
+    add("--oidc-groups-claim", default="", metavar="NAME", help="a claim with one group or a list")
+    add("--oidc-groups-prefix", default="", metavar="TEXT")
+    add("--oidc-required-claim", action="append", default=[], metavar="NAME=VALUE", help="what a token must say")
+    add("--oidc-signing-algs", type=_list, default=("RS256",), metavar="NAMES", help="(default RS256)")
+    add("--oidc-ca-file", type=Path, metavar="FILE", help="who signed the issuer's certificate")
+    add(
+        "--authentication-token-webhook-config-file",
+        type=Path,
+        metavar="FILE",
+        help="kubeconfig of a TokenReview service",
+    )
+    add("--authentication-token-webhook-version", choices=("v1", "v1beta1"), default="v1beta1")
+    add(
+        "--authentication-token-webhook-cache-ttl", type=_duration, default=120.0, metavar="TIME", help="(default 2m0s)"
+    )
+
+
+def _add_authorization(found: argparse.ArgumentParser) -> None:
+    add = found.add_argument_group("authorization").add_argument
+    add("--authorization-config", type=Path, metavar="FILE", help="an AuthorizationConfiguration; read again on change")
+    add(
+        "--authorization-mode",
+        type=_list,
+        metavar="MODES",
+        help="in order, of AlwaysAllow, AlwaysDeny, ABAC, Webhook, Node, RBAC (default Node,RBAC)",
+    )
+    add("--authorization-policy-file", type=Path, metavar="FILE", help="ABAC's policies, a line of JSON each")
+    add(
+        "--authorization-webhook-config-file",
+        type=Path,
+        metavar="FILE",
+        help="kubeconfig of a SubjectAccessReview service",
+    )
+    add("--authorization-webhook-version", choices=("v1", "v1beta1"), default="v1beta1")
+    add(
+        "--authorization-webhook-cache-authorized-ttl",
+        type=_duration,
+        default=300.0,
+        metavar="TIME",
+        help="(default 5m0s)",
+    )
+    add(
+        "--authorization-webhook-cache-unauthorized-ttl",
+        type=_duration,
+        default=30.0,
+        metavar="TIME",
+        help="(default 30s)",
+    )
+
+
+def _duration(text: str) -> float:
+    try:
+        return times.parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _authentication(found: argparse.Namespace) -> AuthenticationFlags:
+    return AuthenticationFlags(
+        config=found.authentication_config,
+        anonymous=None if found.anonymous_auth is None else found.anonymous_auth == "true",
+        token_file=found.token_auth_file,
+        audiences=tuple(found.api_audiences),
+        service_account_issuer=found.service_account_issuer,
+        oidc_issuer=found.oidc_issuer_url,
+        oidc_client=found.oidc_client_id,
+        oidc_username_claim=found.oidc_username_claim,
+        oidc_username_prefix=found.oidc_username_prefix,
+        oidc_groups_claim=found.oidc_groups_claim,
+        oidc_groups_prefix=found.oidc_groups_prefix,
+        oidc_required=tuple(found.oidc_required_claim),
+        oidc_algorithms=tuple(found.oidc_signing_algs),
+        oidc_authority=found.oidc_ca_file,
+        webhook=found.authentication_token_webhook_config_file,
+        webhook_version=found.authentication_token_webhook_version,
+        webhook_ttl=found.authentication_token_webhook_cache_ttl,
+    )
+
+
+def _authorization(found: argparse.Namespace) -> AuthorizationFlags:
+    return AuthorizationFlags(
+        config=found.authorization_config,
+        modes=None if found.authorization_mode is None else tuple(found.authorization_mode),
+        policy_file=found.authorization_policy_file,
+        webhook=found.authorization_webhook_config_file,
+        webhook_version=found.authorization_webhook_version,
+        webhook_authorized_ttl=found.authorization_webhook_cache_authorized_ttl,
+        webhook_unauthorized_ttl=found.authorization_webhook_cache_unauthorized_ttl,
+    )
 
 
 def parse_arguments(argv: list[str]) -> Arguments:
@@ -151,12 +291,11 @@ def parse_arguments(argv: list[str]) -> Arguments:
         datastore_key=found.datastore_keyfile,
         service_cidr=found.service_cidr,
         domain=found.cluster_domain,
-        anonymous=found.anonymous_auth == "true",
-        token_file=found.token_auth_file,
+        authentication=_authentication(found),
+        authorization=_authorization(found),
         encryption_config=found.encryption_provider_config,
         enable_admission=tuple(found.enable_admission_plugins),
         disable_admission=tuple(found.disable_admission_plugins),
-        authorization_modes=tuple(found.authorization_mode),
         audit_policy=found.audit_policy_file,
         audit_log=found.audit_log_path,
         audit_log_megabytes=found.audit_log_maxsize,

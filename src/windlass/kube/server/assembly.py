@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from windlass import __version__
 from windlass.cluster.pki import PKI, ServingContext, utc_now
-from windlass.errors import InvalidParameter
 from windlass.http import Request, Response, Server
 from windlass.kube.admission.chain import Chain, Plugin, choose
 from windlass.kube.admission.plugins import builtin as builtin_plugins
@@ -39,17 +38,7 @@ from windlass.kube.api.allocation import ServiceHook, networks_of
 from windlass.kube.api.audit.log import AuditLog
 from windlass.kube.api.audit.policy import BadAuditPolicy, Policy
 from windlass.kube.api.audit.recorder import Recorder
-from windlass.kube.api.authentication.bootstrap import BootstrapTokens
-from windlass.kube.api.authentication.credentials import TokenAuthenticator
-from windlass.kube.api.authentication.requestheader import FrontProxy
 from windlass.kube.api.authentication.serviceaccount import ServiceAccountTokens
-from windlass.kube.api.authentication.tokenfile import TokenFile
-from windlass.kube.api.authentication.union import AnonymousRule, Union
-from windlass.kube.api.authentication.x509 import ClientCertificates
-from windlass.kube.api.authorization.chain import AlwaysAllow, AlwaysDeny
-from windlass.kube.api.authorization.chain import Chain as AuthorizerChain
-from windlass.kube.api.authorization.node import NodeAuthorizer
-from windlass.kube.api.authorization.rbac import RBAC
 from windlass.kube.api.cache import Cache
 from windlass.kube.api.custom.establishing import GROUP as CRD_GROUP
 from windlass.kube.api.custom.establishing import PLURAL as CRD_PLURAL
@@ -60,7 +49,7 @@ from windlass.kube.api.discovery import Discovery
 from windlass.kube.api.dispatch import Dispatcher
 from windlass.kube.api.flowcontrol.gate import Gate
 from windlass.kube.api.health import Health
-from windlass.kube.api.identity import Authorizer, User
+from windlass.kube.api.identity import User
 from windlass.kube.api.metrics import Metrics
 from windlass.kube.api.operations.environment import Environment
 from windlass.kube.api.operations.reading import prefix_end
@@ -81,6 +70,7 @@ from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceA
 from windlass.kube.openapi import Documents
 from windlass.kube.schema.catalogue import Catalogue
 from windlass.kube.server import encryption
+from windlass.kube.server.access import Authentication, Authorization, keep_current
 from windlass.kube.server.arguments import Arguments
 from windlass.kube.server.bootstrap import bootstrap, publish_server
 from windlass.store import Store, open_store
@@ -214,7 +204,8 @@ class Cluster:
         self._undo.callback(cache.close)
         caller = WebhookCaller(ServiceResolver(cache).resolve)
         self._undo.push_async_callback(caller.close)
-        authorizer, rbac = self._authorizer(cache)
+        authorization = Authorization(arguments.authorization, cache)
+        authorizer, rbac = authorization.chain, authorization.rbac
         admission = Chain(())
         env = Environment(store, registry, admission)
         env.hooks[b"/registry/services/"] = ServiceHook(cache, networks_of(arguments.service_cidr))
@@ -234,13 +225,19 @@ class Cluster:
         for definition in cache.list(CRD_GROUP, CRD_PLURAL):
             custom.changed("ADDED", definition)
         cache.subscribe(CRD_GROUP, CRD_PLURAL, custom.changed)
-        issuer = f"https://kubernetes.default.svc.{arguments.domain}"
+        issuer = arguments.authentication.service_account_issuer or f"https://kubernetes.default.svc.{arguments.domain}"
         key = pki.service_account_key
         assert isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey)  # what PKI makes, or a user put there
-        accounts = ServiceAccountTokens(cache, key, issuer=issuer, clock=time.time)
-        authenticator = self._authenticator(pki, cache, accounts)
+        audiences = arguments.authentication.audiences
+        accounts = ServiceAccountTokens(cache, key, issuer=issuer, audiences=audiences, clock=time.time)
+        authentication = Authentication(arguments.authentication, pki, cache, accounts)
+        authenticator = authentication.union
+        for part in (authentication, authorization):
+            self._undo.push_async_callback(part.close)
+            if part.file is not None:
+                self._undo.push_async_callback(_cancel, asyncio.create_task(keep_current(part.file, part.reload)))
         special = {
-            **reviews.handlers(authenticator, authorizer, rbac, complete=True),
+            **reviews.handlers(authenticator, authorizer, rbac, authorization.is_complete),
             ("serviceaccounts", "token"): token_requests.handler(accounts),
         }
         aggregator = Aggregator(cache, ServiceResolver(cache).resolve, *pki.paths("front-proxy-client"))
@@ -292,38 +289,6 @@ class Cluster:
         )
         self._undo.callback(audit_log.close)
         return Recorder(Policy(document), audit_log.write)
-
-    def _authenticator(self, pki: PKI, cache: Cache, accounts: ServiceAccountTokens) -> Union:
-        arguments = self._arguments
-        tokens: list[TokenAuthenticator] = [accounts, BootstrapTokens(cache, utc_now)]
-        if arguments.token_file is not None:
-            tokens.insert(0, TokenFile(arguments.token_file))
-        return Union(
-            [
-                FrontProxy(pki.front_proxy_ca.certificate_pem, utc_now, ("front-proxy-client",)),
-                ClientCertificates(pki.ca.certificate_pem, utc_now),
-            ],
-            tokens,
-            anonymous=AnonymousRule(arguments.anonymous),
-            clock=time.monotonic,
-        )
-
-    def _authorizer(self, cache: Cache) -> tuple[Authorizer, RBAC | None]:
-        rbac = None
-        chosen: list[Authorizer] = []
-        for mode in self._arguments.authorization_modes:
-            if mode == "RBAC":
-                rbac = RBAC(cache)
-                chosen.append(rbac)
-            elif mode == "AlwaysAllow":
-                chosen.append(AlwaysAllow())
-            elif mode == "AlwaysDeny":
-                chosen.append(AlwaysDeny())
-            elif mode == "Node":
-                chosen.append(NodeAuthorizer(cache))
-            else:
-                raise InvalidParameter(f"unknown authorization mode {mode!r}")
-        return AuthorizerChain(chosen), rbac
 
     def _controllers(self, client: Client, pki: PKI) -> list[Controller]:
         return [

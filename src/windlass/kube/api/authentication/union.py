@@ -61,6 +61,12 @@ class Union:
         self._salt = secrets.token_bytes(32)
         self._known: dict[bytes, tuple[float, Found | None, str]] = {}
 
+    def replace(self, tokens: Sequence[TokenAuthenticator], anonymous: AnonymousRule) -> None:
+        """Trust others from the next request on; nothing that was known of tokens is."""
+        self._tokens = tuple(tokens)
+        self._anonymous = anonymous
+        self._known.clear()
+
     def quick(self, credentials: Credentials) -> User | None:
         """The answer where nothing has to be awaited: certificates, known tokens. `None`: call `authenticate`."""
         for authenticator in self._requests:

@@ -38,35 +38,40 @@ class Chain:
     def __init__(self, authorizers: Sequence[Authorizer]) -> None:
         self._authorizers = tuple(authorizers)
 
+    def replace(self, authorizers: Sequence[Authorizer]) -> None:
+        """Ask others from the next request on."""
+        self._authorizers = tuple(authorizers)
+
     def authorize(self, attributes: Attributes, /) -> Verdict | Awaitable[Verdict]:
         """The verdict, or an awaitable where a webhook has to be asked."""
         if MASTERS in attributes.user.groups:
             return _MASTER
         reasons: list[str] = []
-        for position, authorizer in enumerate(self._authorizers):
+        authorizers = self._authorizers
+        for position, authorizer in enumerate(authorizers):
             verdict = authorizer.authorize(attributes)
             if not isinstance(verdict, Verdict):
-                return self._go_on(attributes, verdict, position + 1, reasons)
+                return _go_on(attributes, verdict, authorizers[position + 1 :], reasons)
             if verdict.decision is not Decision.NO_OPINION:
                 return verdict
             if verdict.reason:
                 reasons.append(verdict.reason)
         return _nobody(reasons)
 
-    async def _go_on(
-        self, attributes: Attributes, pending: Awaitable[Verdict], position: int, reasons: list[str]
-    ) -> Verdict:
-        answer: Verdict | Awaitable[Verdict] = pending
-        while True:
-            verdict = answer if isinstance(answer, Verdict) else await answer
-            if verdict.decision is not Decision.NO_OPINION:
-                return verdict
-            if verdict.reason:
-                reasons.append(verdict.reason)
-            if position == len(self._authorizers):
-                return _nobody(reasons)
-            answer = self._authorizers[position].authorize(attributes)
-            position += 1
+
+async def _go_on(
+    attributes: Attributes, pending: Awaitable[Verdict], left: Sequence[Authorizer], reasons: list[str]
+) -> Verdict:
+    answer: Verdict | Awaitable[Verdict] = pending
+    for authorizer in (*left, None):
+        verdict = answer if isinstance(answer, Verdict) else await answer
+        if verdict.decision is not Decision.NO_OPINION:
+            return verdict
+        if verdict.reason:
+            reasons.append(verdict.reason)
+        if authorizer is not None:
+            answer = authorizer.authorize(attributes)
+    return _nobody(reasons)
 
 
 async def decide(authorizer: Authorizer, attributes: Attributes) -> Verdict:

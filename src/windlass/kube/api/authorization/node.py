@@ -46,6 +46,9 @@ _BY_GRAPH = frozenset(
 )
 
 
+_OF_ONE_NODE = frozenset({("", "nodes"), ("", "pods")})
+
+
 class NodeAuthorizer:
     """See the module."""
 
@@ -87,9 +90,25 @@ class NodeAuthorizer:
             if attributes.subresource == "token" and attributes.verb == "create":
                 return self._if_named(node, attributes)
             return Verdict(Decision.NO_OPINION, "no relationship found between node and this object")
+        if place in _OF_ONE_NODE and not attributes.subresource and attributes.verb in _READS:
+            return self._own(node, attributes)
         name = f"{attributes.resource}/{attributes.subresource}" if attributes.subresource else attributes.resource
         verbs = self._rules.get((attributes.group, name))
         return _ALLOW if verbs is not None and attributes.verb in verbs else NO_OPINION
+
+    def _own(self, node: str, attributes: Attributes) -> Verdict:
+        """Reads of nodes and pods: a kubelet's own node, and the pods on it."""
+        if attributes.resource == "nodes":
+            if attributes.name == node:
+                return _ALLOW
+            why = f"node '{node}' cannot read '{attributes.name}', only its own Node object"
+            return Verdict(Decision.NO_OPINION, why)
+        if attributes.verb == "get" or (attributes.verb == "watch" and attributes.name):
+            return self._if_named(node, attributes)
+        for wanted in attributes.field_selector or ():
+            if wanted.key == "spec.nodeName" and wanted.operator == "In" and list(wanted.values) == [node]:
+                return _ALLOW
+        return Verdict(Decision.NO_OPINION, "can only list/watch pods with spec.nodeName field selector")
 
     def _by_graph(self, node: str, attributes: Attributes) -> Verdict:
         if attributes.resource == "persistentvolumeclaims" and attributes.subresource == "status":
@@ -116,6 +135,7 @@ class NodeAuthorizer:
     def _names(self, pod: Object) -> Iterator[tuple[str, str, str]]:
         """All that a pod names: resource, namespace, name."""
         spec, namespace = pod.get("spec") or {}, pod["metadata"].get("namespace", "")
+        yield "pods", namespace, pod["metadata"]["name"]
         yield "serviceaccounts", namespace, spec.get("serviceAccountName") or "default"
         for each in spec.get("imagePullSecrets") or ():
             yield "secrets", namespace, each.get("name", "")
