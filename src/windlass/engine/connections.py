@@ -64,18 +64,22 @@ class Connections:
         ports = dict(host_config["PortBindings"] or {})
         if host_config["PublishAllPorts"]:
             ports |= {port: [{"HostIp": "", "HostPort": ""}] for port in exposed if port not in ports}
+        sandbox = core.sandboxes.find(container.sandbox)
+        shared = joins.network_path(donor) if donor is not None else None
+        if sandbox is not None and container.shares_network_of == sandbox.id:
+            shared = sandbox.netns
         names = self._order(container)
         first = names[0] if names else "none"
         try:
             attachment = await core.networks.attach(
                 container.id,
-                network_mode=container.network_mode if donor is not None else first,
+                network_mode=container.network_mode if shared is not None else first,
                 config=EndpointConfig.from_api(container.endpoints.get(first)),
                 ports=ports,
                 hostname=config["Hostname"],
                 name=container.name,
                 exposed=exposed,
-                shared_path=joins.network_path(donor) if donor is not None else None,
+                shared_path=shared,
                 dns=host_config["Dns"] or core.settings.dns,
             )
             container.attachment = attachment.to_json()

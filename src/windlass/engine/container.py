@@ -49,6 +49,7 @@ class Container:
         host_config: Document,
         image_id: str,
         driver: str,
+        sandbox: str = "",
     ) -> None:
         self.id = id
         self.name = name  # without a slash
@@ -60,6 +61,7 @@ class Container:
         self.image_id = image_id
         self.image_manifest: Document | None = None
         self.driver = driver
+        self.sandbox = sandbox  # the identity of the sandbox that it lives in
         self.os = "linux"
         self.mount_points: dict[str, MountPoint] = {}
         self.endpoints: dict[str, Document] = {}  # what was asked of each network, by its name
@@ -152,6 +154,7 @@ class Container:
             "Image": self.image_id,
             "ImageManifest": self.image_manifest,
             "Driver": self.driver,
+            "Sandbox": self.sandbox,
             "MountPoints": [point.to_record() for point in self.mount_points.values()],
             "Endpoints": self.endpoints,
             "Attachment": self.attachment,
@@ -181,6 +184,7 @@ class Container:
             host_config=record["HostConfig"],
             image_id=record["Image"],
             driver=record["Driver"],
+            sandbox=record.get("Sandbox", ""),
         )
         container.image_manifest = record["ImageManifest"]
         points = [MountPoint.from_record(point) for point in record["MountPoints"]]

@@ -13,6 +13,7 @@ from windlass.engine.container import Container
 from windlass.engine.events import Events
 from windlass.engine.host import HostFacts
 from windlass.engine.runtimes import Runtimes
+from windlass.engine.sandboxes import Sandboxes
 from windlass.engine.settings import EngineSettings
 from windlass.engine.store import ContainerStore
 from windlass.engine.tasks import Tasks
@@ -61,6 +62,7 @@ class Core:
         self.run_root = Path(settings.exec_root) / "containers"
         self.events = Events(clock=clock)
         self.tasks = Tasks()
+        self.sandboxes = Sandboxes(self)
         self.stopping = False
 
     def run_directory(self, container: Container) -> str:

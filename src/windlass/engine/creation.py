@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from windlass.engine import joins, links
+from windlass.engine import joins, links, modes
 from windlass.engine.connections import Connections
 from windlass.engine.container import Container
 from windlass.engine.core import Core, log
@@ -20,6 +20,7 @@ from windlass.engine.labels import selinux_labels
 from windlass.engine.merge import command_of, merge_config
 from windlass.engine.preparation import Preparation
 from windlass.engine.removal import Removal
+from windlass.engine.sandboxes import Sandbox
 from windlass.engine.shapes import decode_create
 from windlass.engine.spec import default_masked_paths, default_readonly_paths
 from windlass.engine.validate import check_create
@@ -49,11 +50,16 @@ class Creation:
         )
 
     async def create(
-        self, *, name: str, platform: str, body: Document, default_read_only_non_recursive: bool
+        self, *, name: str, platform: str, body: Document, default_read_only_non_recursive: bool, sandbox: str = ""
     ) -> Document:
-        """`POST /containers/create`. Raises `InvalidParameter`, `NotFound`, `Conflict`, `SystemFailure`."""
+        """`POST /containers/create`; with `sandbox`, a container that lives in one.
+
+        Raises `InvalidParameter`, `NotFound`, `Conflict`, `SystemFailure`.
+        """
         core = self._core
         config, host_config, endpoints = decode_create(body)
+        if sandbox:
+            self._settle_in(core.sandboxes.get(sandbox), host_config)
         warnings = check_create(
             config,
             host_config,
@@ -78,6 +84,7 @@ class Creation:
             host_config=host_config,
             image_id=image.id if image is not None else "",
             driver=core.images.driver_name,
+            sandbox=sandbox,
         )
         if image is not None:
             container.image_manifest = dict(image.manifest)
@@ -91,6 +98,14 @@ class Creation:
             self._make(container, name, image, default_read_only_non_recursive), f"create {container.id[:12]}"
         )
         return {"Id": container.id, "Warnings": warnings}
+
+    @staticmethod
+    def _settle_in(sandbox: Sandbox, host_config: Document) -> None:
+        """Use a sandbox's namespaces, in the words that the API shows."""
+        hosts_network = sandbox.netns is None
+        host_config["NetworkMode"] = "host" if hosts_network else modes.sharing(sandbox.id)
+        host_config["UTSMode"] = "host" if hosts_network else ""
+        host_config["IpcMode"] = "host" if sandbox.host_ipc else modes.sharing(sandbox.id)
 
     # The request, completed -----------------------------------------------------------------------------------
 
@@ -151,6 +166,8 @@ class Creation:
         links.check(self._core, container.host_config["Links"])
         self._connections.settle(container, endpoints)
         config = container.config
+        if container.sandbox:
+            config["Hostname"] = self._core.sandboxes.get(container.sandbox).hostname
         if not config["Hostname"]:
             host = container.network_mode == "host"
             config["Hostname"] = self._core.host.hostname if host else container.id[:12]

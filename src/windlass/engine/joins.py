@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from windlass.engine import modes
 from windlass.engine.container import Container
+from windlass.engine.sandboxes import Sandbox
 from windlass.engine.store import ContainerStore
 from windlass.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 
@@ -37,7 +38,7 @@ def _donor(store: ContainerStore, reference: str, what: str) -> Container:
 def network_donor(store: ContainerStore, container: Container) -> Container | None:
     """The running container whose network `container` uses. Raises `Conflict`, `SystemFailure`."""
     reference = container.shares_network_of
-    if reference is None:
+    if reference is None or reference == container.sandbox:
         return None
     try:
         donor = store.find(reference)
@@ -52,12 +53,14 @@ def network_donor(store: ContainerStore, container: Container) -> Container | No
     return donor
 
 
-def namespace_paths(store: ContainerStore, container: Container, network_path: str | None) -> dict[str, str]:
-    """The namespaces that `container` joins, by OCI name. `network_path` is its network sandbox.
+def namespace_paths(
+    store: ContainerStore, container: Container, network_path: str | None, sandbox: Sandbox | None
+) -> dict[str, str]:
+    """The namespaces that `container` joins, by OCI name. `network_path` is its network's, `sandbox` what it lives in.
 
     Raises `Conflict`, `SystemFailure`.
     """
-    paths: dict[str, str] = {}
+    paths: dict[str, str] = sandbox.namespaces() if sandbox is not None else {}
     if network_path is not None:
         paths["network"] = network_path
     for name, file, option, what in (
@@ -65,7 +68,7 @@ def namespace_paths(store: ContainerStore, container: Container, network_path: s
         ("pid", "pid", "PidMode", "failed to join PID namespace"),
     ):
         reference = modes.shared_container(container.host_config[option])
-        if reference is None:
+        if reference is None or reference == container.sandbox:
             continue
         donor = _donor(store, reference, what)
         if name == "ipc" and not donor.shm_path:
@@ -79,7 +82,7 @@ def namespace_paths(store: ContainerStore, container: Container, network_path: s
 def donor_of_shared_memory(store: ContainerStore, container: Container) -> Container | None:
     """The container whose /dev/shm `container` uses."""
     reference = modes.shared_container(container.host_config["IpcMode"])
-    return None if reference is None else _donor(store, reference, "failed to join IPC namespace")
+    return None if reference in {None, container.sandbox} else _donor(store, reference, "failed to join IPC namespace")
 
 
 def network_path(donor: Container) -> str:

@@ -111,6 +111,8 @@ class Preparation:
         except OSError as error:
             raise SystemFailure(str(error)) from error
         try:
+            if container.sandbox:
+                self._core.sandboxes.get(container.sandbox)
             donor = joins.network_donor(self._core.store, container)
             attachment = await self._connections.attach(container, donor)
             await self._write(container, directory, attachment, donor)
@@ -127,9 +129,14 @@ class Preparation:
         core, host_config = self._core, container.host_config
         runtime = core.runtimes.find(host_config["Runtime"])
         files: dict[str, bytes] = {}
-        if donor is None:
+        sandbox = core.sandboxes.find(container.sandbox)
+        if sandbox is not None:
+            name_files = sandbox.directory
+        elif donor is not None:
+            name_files = core.run_directory(donor)
+        else:
             files |= self._connections.files(container, attachment)
-        name_files = core.run_directory(donor) if donor is not None else directory
+            name_files = directory
         user_mounts = await self._mounts.prepare(container, name_files)
         request = await self._request(container, attachment, runtime, user_mounts.mounts)
         profile = self._filters.profile_of(container.security.seccomp, privileged=host_config["Privileged"])
@@ -188,7 +195,7 @@ class Preparation:
             devices=devices,
             device_numbers=block_device_numbers(host_config),
             rlimits=self._rlimits(host_config),
-            namespaces=joins.namespace_paths(core.store, container, network),
+            namespaces=joins.namespace_paths(core.store, container, network, core.sandboxes.find(container.sandbox)),
             known_sysctls=core.host.sysctls,
             init=self._init(host_config),
             apparmor_profile=await self._labels.apparmor_profile(container),

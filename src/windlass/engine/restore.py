@@ -111,7 +111,8 @@ class Restore:
         await self._complete_removals(found)
         await self._tell_volumes()
         running = {container.id for container in core.store if container.monitor is not None}
-        await core.networks.reconcile(running)
+        sandboxes = await core.sandboxes.restore()
+        await core.networks.reconcile(running | sandboxes)
         await self._each(self._forget_run(name) for name in self._strange_runs())
         await asyncio.to_thread(self._remove_control_groups, running)
         await self._images()

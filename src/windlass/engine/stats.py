@@ -157,14 +157,19 @@ class Stats:
         if not container.state.running or container.state.restarting:
             return empty_document(container.id, container.name)
         source = container
+        network = container.id
         while (donor := source.shares_network_of) is not None:
+            if donor == source.sandbox:
+                network = donor
+                break
             try:
                 source = core.store.find(donor)
+                network = source.id
             except WindlassError:
                 break
         try:
             figures, system = await asyncio.to_thread(self._read, container)
-            networks = await core.networks.statistics(source.id)
+            networks = await core.networks.statistics(network)
         except OSError:
             return empty_document(container.id, container.name)
         return document(

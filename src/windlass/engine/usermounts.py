@@ -18,10 +18,11 @@ import hashlib
 import os
 from typing import Any, Final, NamedTuple
 
-from windlass.engine import joins
+from windlass.engine import joins, modes
 from windlass.engine.container import Container
 from windlass.engine.core import Core, log
 from windlass.engine.mountpoints import DEFAULT_PROPAGATION, MountPoint, holds_or_is_in, tmpfs_options
+from windlass.engine.sharedmemory import mount_shared_memory
 from windlass.engine.spec.mounts import UserMount
 from windlass.errors import InvalidParameter, SystemFailure, WindlassError
 from windlass.kernel import mounts
@@ -162,6 +163,10 @@ class UserMounts:
         mode = container.host_config["IpcMode"]
         if SHARED_MEMORY in container.mount_points or SHARED_MEMORY in tmpfs:
             return None
+        sandbox = self._core.sandboxes.find(container.sandbox)
+        if sandbox is not None and modes.shared_container(mode) == sandbox.id:
+            container.shm_path = sandbox.shared_memory
+            return UserMount(destination=SHARED_MEMORY, source=container.shm_path, propagation=DEFAULT_PROPAGATION)
         donor = joins.donor_of_shared_memory(self._core.store, container)
         if donor is not None:
             if not donor.shm_path:
@@ -176,7 +181,7 @@ class UserMounts:
             container.shm_path = SHARED_MEMORY
         elif mode == "shareable":
             container.shm_path = shared_memory_path(self._core, container)
-            await asyncio.to_thread(_mount_tmpfs, container.shm_path, container.host_config["ShmSize"])
+            await asyncio.to_thread(mount_shared_memory, container.shm_path, container.host_config["ShmSize"])
         else:
             return None
         return UserMount(destination=SHARED_MEMORY, source=container.shm_path, propagation=DEFAULT_PROPAGATION)
@@ -235,15 +240,6 @@ def _make_source(path: str) -> None:
         raise SystemFailure(
             f"error while creating mount source path '{path}': mkdir {path}: {(error.strerror or '').lower()}"
         ) from error
-
-
-def _mount_tmpfs(target: str, size: int) -> None:
-    try:
-        os.makedirs(target, mode=0o700, exist_ok=True)
-        options = ("noexec", "nosuid", "nodev", "mode=1777", f"size={size}")
-        mounts.mount_all([Mount("tmpfs", "shm", options)], target)
-    except OSError as error:
-        raise SystemFailure(f"mounting shm tmpfs: {error}") from error
 
 
 def _mount_image(layers: list[Mount], target: str) -> None:

@@ -8,6 +8,7 @@
  option com.docker.network.…    bridge.name, bridge.enable_icc, bridge.enable_ip_masquerade, bridge.host_binding_ipv4,
                                 bridge.gateway_mode_ipv4 (nat), bridge.gateway_mode_ipv6 (nat), driver.mtu,
                                 container_iface_prefix; others are kept and have no effect, as with dockerd
+ option dev.windlass.network.names = false              no name server of ours in this network
 ```
 """
 
@@ -27,6 +28,7 @@ _PREFIX = "com.docker.network."
 NAME, ICC, MASQUERADE = (f"{_PREFIX}bridge.{each}" for each in ("name", "enable_icc", "enable_ip_masquerade"))
 HOST_BINDING = f"{_PREFIX}bridge.host_binding_ipv4"
 MTU, INTERFACE_PREFIX = f"{_PREFIX}driver.mtu", f"{_PREFIX}container_iface_prefix"
+NAMES = "dev.windlass.network.names"
 _GATEWAY_MODES = (f"{_PREFIX}bridge.gateway_mode_ipv4", f"{_PREFIX}bridge.gateway_mode_ipv6")
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),

@@ -154,7 +154,7 @@ class Plumbing:
 
     def _endpoint(self, attachment: Attachment, record: NetworkRecord, config: EndpointConfig) -> Endpoint:
         names: dict[str, None] = {}
-        if not record.predefined:
+        if not record.predefined and record.options.get(creation.NAMES) != "false":
             own = (attachment.container_name, *config.aliases, attachment.container_id[:12], attachment.hostname)
             names = dict.fromkeys(name for name in own if name)
         return Endpoint(

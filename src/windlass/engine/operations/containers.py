@@ -39,14 +39,15 @@ class ContainerOperations:
         return await self.parts.listing.summaries(all=all, limit=limit, size=size, filters=filters)
 
     async def container_create(
-        self, *, name: str, platform: str, body: Document, default_read_only_non_recursive: bool
+        self, *, name: str, platform: str, body: Document, default_read_only_non_recursive: bool, sandbox: str = ""
     ) -> Document:
-        """ContainerCreate."""
+        """ContainerCreate. `sandbox` is the identity of one that the container is to live in."""
         return await self.parts.creation.create(
             name=name,
             platform=platform,
             body=body,
             default_read_only_non_recursive=default_read_only_non_recursive,
+            sandbox=sandbox,
         )
 
     async def container_inspect(self, id: str, *, size: bool) -> Document:
