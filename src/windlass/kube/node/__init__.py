@@ -1,0 +1,11 @@
+"""The node agent: what upstream calls the kubelet. Pods of the API become containers of the engine in this process.
+
+agent            starts and stops all of it          registration   the Node object, its status and its lease
+pods             which pods this node has            worker         one pod's life, one task
+plan             what a pod needs next (pure)        status         what the API is told (pure)
+runtime          containers and sandboxes            containers     a container's spec in the engine's words (pure)
+images           pull policies and back-off          probes/        liveness, readiness, startup
+volumes/         one file for each kind              hooks          postStart, preStop
+environment      variables; downward API (pure)      namefiles      hosts, resolv.conf (pure)
+podcgroups       a control group for each pod        resources      requests and limits as the kernel counts (pure)
+"""

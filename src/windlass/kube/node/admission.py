@@ -1,0 +1,65 @@
+"""Whether a node can take a pod that was given to it: the scheduler may not have known, or not have been asked. Pure.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/ ; the reasons are those of upstream's kubelet
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from windlass.kube.api import quantity
+from windlass.kube.node import resources
+
+Object = dict[str, Any]
+_COUNTED = ("cpu", "memory", "ephemeral-storage")
+
+
+def refusal(
+    pod: Object, node: Object | None, active: Iterable[Object], allocatable: Mapping[str, str]
+) -> tuple[str, str] | None:
+    """Reason and message, None where the pod can run. `active` are the other pods of the node."""
+    others = [each for each in active if each["metadata"]["uid"] != pod["metadata"]["uid"]]
+    if node is not None and (problem := _placement(pod, node)) is not None:
+        return problem
+    most = int(allocatable.get("pods") or 0)
+    if most and len(others) >= most:
+        return (
+            "OutOfpods",
+            f"Node didn't have enough resource: pods, requested: 1, used: {len(others)}, capacity: {most}",
+        )
+    for name in _COUNTED:
+        wanted = resources.pod_total(pod["spec"], "requests", name)[0]
+        if wanted.nano == 0 or name not in allocatable:
+            continue
+        used = sum(resources.pod_total(each["spec"], "requests", name)[0].nano for each in others)
+        capacity = quantity.parse(allocatable[name])
+        if wanted.nano + used > capacity.nano:
+            unit = 10**6 if name == "cpu" else 10**9
+            figures = f"requested: {wanted.nano // unit}, used: {used // unit}, capacity: {capacity.nano // unit}"
+            return f"OutOf{name}", f"Node didn't have enough resource: {name}, {figures}"
+    return None
+
+
+def _placement(pod: Object, node: Object) -> tuple[str, str] | None:
+    """Node selector, node affinity and taints that forbid execution."""
+    labels = node["metadata"].get("labels") or {}
+    selector = pod["spec"].get("nodeSelector") or {}
+    if any(labels.get(name) != value for name, value in selector.items()):
+        return "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed"
+    for taint in node.get("spec", {}).get("taints") or ():
+        if taint.get("effect") == "NoExecute" and not _tolerated(pod, taint):
+            return "TaintToleration", "Pod was rejected: Predicate TaintToleration failed"
+    return None
+
+
+def _tolerated(pod: Object, taint: Object) -> bool:
+    for each in pod["spec"].get("tolerations") or ():
+        if each.get("effect") not in (None, "", taint["effect"]):
+            continue
+        if (each.get("operator") or "Equal") == "Exists":
+            if each.get("key") in (None, "", taint["key"]):
+                return True
+        elif each.get("key") == taint["key"] and (each.get("value") or "") == (taint.get("value") or ""):
+            return True
+    return False

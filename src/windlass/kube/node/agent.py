@@ -1,0 +1,155 @@
+"""The agent put together: from an engine, a client of the API and settings to a node that runs pods."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from windlass.engine import Engine
+from windlass.errors import NotFound
+from windlass.kube.client import Client
+from windlass.kube.node import capacity
+from windlass.kube.node.events import Recorder
+from windlass.kube.node.images import PodImages
+from windlass.kube.node.podcgroups import PodCgroups
+from windlass.kube.node.pods import Pods
+from windlass.kube.node.registration import Registration
+from windlass.kube.node.rooms import Rooms
+from windlass.kube.node.runtime import PodRuntime
+from windlass.kube.node.settings import NodeSettings
+from windlass.kube.node.volumes import Volumes
+from windlass.kube.node.volumes.volume import Token
+from windlass.networks.creation import NAMES
+
+Object = dict[str, Any]
+Issue = Callable[[str, str, Object], Awaitable[Object]]
+"""Issues a service account's token: namespace, name, spec of a TokenRequest; its status."""
+
+NETWORK = "pods"
+log = logging.getLogger("windlass.kube.node")
+
+
+class NodeAgent:
+    """One node. `start`, then `stop`; pods go on."""
+
+    def __init__(
+        self, engine: Engine, client: Client, settings: NodeSettings, *, recorder: Recorder, issue_token: Issue
+    ) -> None:
+        self._engine = engine
+        self._client = client
+        self._settings = settings
+        self._recorder = recorder
+        self._issue = issue_token
+        self.pods = Pods()
+        self.runtime = PodRuntime(engine)
+        self._undo = contextlib.AsyncExitStack()
+        self.pod_cidr = ""
+
+    async def start(self) -> None:
+        """Register the node, wait for its pods' addresses, take over what runs, and run pods from then on.
+
+        Raises StatusError, WindlassError, OSError; nothing is left then but what ran before.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._undo.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        await self._undo.aclose()
+
+    async def _start(self) -> None:
+        settings = self._settings
+        root = settings.data_dir / "pods"
+        await asyncio.to_thread(lambda: root.mkdir(mode=0o750, parents=True, exist_ok=True))
+        machine = await asyncio.to_thread(capacity.look, settings.data_dir)
+        images = PodImages(self._engine, self._recorder)
+        registration = Registration(self._client, settings, machine, images)
+        self._undo.push_async_callback(registration.stop)
+        await registration.start()
+        self.pod_cidr = await self._wait_for_addresses()
+        await self._ensure_network(self.pod_cidr)
+        cgroups = PodCgroups(settings.cgroup_parent, self._engine.parts.core.hierarchy)
+        self._undo.push_async_callback(asyncio.to_thread, cgroups.discard)
+        rooms = Rooms(
+            settings=settings,
+            client=self._client,
+            runtime=self.runtime,
+            images=images,
+            volumes=Volumes(
+                root,
+                find=lambda namespace: rooms.find(namespace),
+                find_any=self._find_any,
+                token=self._token,
+                allocatable=lambda: rooms.allocatable(),
+            ),
+            cgroups=cgroups,
+            recorder=self._recorder,
+            machine=machine,
+            network=NETWORK,
+            active=self.pods.active,
+            node=lambda: self._client.cache.get("", "nodes", "", settings.name),
+        )
+        self._undo.push_async_callback(self.pods.stop)
+        await self.pods.start(rooms)
+        registration.set_ready()
+        node = self._client.cache.get("", "nodes", "", settings.name)
+        if node is not None:
+            self._recorder.event(node, "Normal", "Starting", "Starting kubelet.")
+
+    async def _find_any(self, resource: str, name: str) -> Object | None:
+        group = "certificates.k8s.io" if resource == "clustertrustbundles" else ""
+        return await self._client.find(group, resource, "", name) if name else None
+
+    def _token(self, namespace: str) -> Token:
+        async def issue(name: str, spec: Object) -> Object:
+            return await self._issue(namespace, name, spec)
+
+        return issue
+
+    async def _wait_for_addresses(self) -> str:
+        """The addresses of this node's pods, which a controller gives to the node."""
+        found = asyncio.Event()
+        name = self._settings.name
+
+        def cidr() -> str:
+            node = self._client.cache.get("", "nodes", "", name)
+            return str(((node or {}).get("spec") or {}).get("podCIDR") or "")
+
+        def changed(event: str, node: Object) -> None:
+            del event
+            if node["metadata"]["name"] == name and cidr():
+                found.set()
+
+        self._client.cache.subscribe("", "nodes", changed)
+        if not cidr():
+            await found.wait()
+        return cidr()
+
+    async def _ensure_network(self, cidr: str) -> None:
+        """The bridge that pods are on. Raises WindlassError."""
+        networks = self._engine.parts.core.networks
+        try:
+            record = networks.find(NETWORK)
+        except NotFound:
+            record = None
+        if record is not None:
+            if any(entry.get("Subnet") == cidr for entry in networks.inspect(NETWORK)["IPAM"]["Config"]):
+                return
+            await networks.remove(NETWORK)
+        gateway = str(next(ipaddress.ip_network(cidr).hosts()))
+        await networks.create(
+            {
+                "Name": NETWORK,
+                "Driver": "bridge",
+                "IPAM": {"Config": [{"Subnet": cidr, "Gateway": gateway}]},
+                "Options": {NAMES: "false"},
+                "Labels": {"dev.windlass.kubernetes": "pods"},
+            }
+        )

@@ -1,0 +1,96 @@
+"""What the machine has: processors, memory, disk, and how it describes itself.
+
+Source: https://kubernetes.io/docs/reference/node/node-status/
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from windlass import __version__
+
+Object = dict[str, Any]
+_MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Sizes in bytes."""
+
+    cpus: int
+    memory: int
+    disk: int
+    machine_id: str
+    system_uuid: str
+    boot_id: str
+    kernel: str
+    os_image: str
+
+    def capacity(self, max_pods: int) -> dict[str, str]:
+        """`status.capacity` of the Node."""
+        return {
+            "cpu": str(self.cpus),
+            "ephemeral-storage": f"{self.disk >> 10}Ki",
+            "hugepages-1Gi": "0",
+            "hugepages-2Mi": "0",
+            "memory": f"{self.memory >> 10}Ki",
+            "pods": str(max_pods),
+        }
+
+    def allocatable(self, max_pods: int) -> dict[str, str]:
+        """`status.allocatable`: what is left for pods when 100 MiB and a tenth of the disk are kept free."""
+        return {
+            **self.capacity(max_pods),
+            "ephemeral-storage": str(self.disk * 9 // 10),
+            "memory": f"{max(self.memory - 100 * _MEBIBYTE, 0) >> 10}Ki",
+        }
+
+    def node_info(self) -> Object:
+        """`status.nodeInfo`."""
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+        return {
+            "architecture": machine,
+            "bootID": self.boot_id,
+            "containerRuntimeVersion": f"windlass://{__version__}",
+            "kernelVersion": self.kernel,
+            "kubeProxyVersion": "",
+            "kubeletVersion": f"v1.37.0+windlass{__version__}",
+            "machineID": self.machine_id,
+            "operatingSystem": "linux",
+            "osImage": self.os_image,
+            "systemUUID": self.system_uuid,
+        }
+
+
+def look(directory: Path) -> Machine:
+    """Look at this machine; the disk is the one below `directory`. Blocking."""
+    space = os.statvfs(directory)
+    machine_id = _read("/etc/machine-id")
+    return Machine(
+        cpus=len(os.sched_getaffinity(0)),
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        disk=space.f_blocks * space.f_frsize,
+        machine_id=machine_id,
+        system_uuid=_read("/sys/class/dmi/id/product_uuid") or machine_id,
+        boot_id=_read("/proc/sys/kernel/random/boot_id"),
+        kernel=platform.release(),
+        os_image=_pretty_name(),
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _pretty_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"

@@ -1,0 +1,78 @@
+"""A control group for each pod, below one for each quality of service, as people know them from /sys/fs/cgroup.
+
+    <parent>/kubepods/pod<uid>                Guaranteed
+    <parent>/kubepods/burstable/pod<uid>      Burstable
+    <parent>/kubepods/besteffort/pod<uid>     BestEffort
+
+Source: https://kubernetes.io/docs/concepts/architecture/cgroups/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import Any
+
+from windlass.kernel import cgroups
+from windlass.kernel.cgroups import Hierarchy
+from windlass.kube.node import resources
+from windlass.kube.node.resources import PERIOD_MICROSECONDS
+
+Object = dict[str, Any]
+_CLASSES = {resources.GUARANTEED: "", resources.BURSTABLE: "/burstable", resources.BEST_EFFORT: "/besteffort"}
+
+
+class PodCgroups:
+    """The groups below one parent."""
+
+    def __init__(self, parent: str, hierarchy: Hierarchy) -> None:
+        self._top = f"{parent.rstrip('/')}/kubepods"
+        self._hierarchy = hierarchy
+
+    def path(self, uid: str, qos: str) -> str:
+        """A pod's group: the parent of its containers' groups."""
+        return f"{self._top}{_CLASSES[qos]}/pod{uid}"
+
+    async def ensure(self, pod: Object, qos: str) -> str:
+        """Make a pod's group with its limits; its path. Raises OSError."""
+        path = self.path(pod["metadata"]["uid"], qos)
+        await asyncio.to_thread(self._ensure, path, pod["spec"])
+        return path
+
+    def _ensure(self, path: str, spec: Object) -> None:
+        group = cgroups.open_cgroup(path, self._hierarchy)
+        if not group.exists():
+            group.create()
+        limits = resources.pod_limits(spec)
+        wanted: Object = {"cpu": {"shares": limits.shares, "quota": limits.quota, "period": PERIOD_MICROSECONDS}}
+        if limits.memory:
+            wanted["memory"] = {"limit": limits.memory}
+        group.apply(wanted)
+
+    async def remove(self, uid: str) -> None:
+        """Remove a pod's group, whatever its class was."""
+        await asyncio.to_thread(self._remove, uid)
+
+    def _remove(self, uid: str) -> None:
+        for qos in _CLASSES:
+            group = cgroups.open_cgroup(self.path(uid, qos), self._hierarchy)
+            if group.exists():
+                with contextlib.suppress(OSError):
+                    group.kill()
+                group.remove()
+
+    def known(self) -> set[str]:
+        """UIDs of pods that have a group. Blocking."""
+        found = set()
+        for place in _CLASSES.values():
+            for directory in set(cgroups.open_cgroup(f"{self._top}{place}", self._hierarchy).paths.values()):
+                with contextlib.suppress(FileNotFoundError):
+                    found |= {name[3:] for name in os.listdir(directory) if name.startswith("pod")}
+        return found
+
+    def discard(self) -> None:
+        """Remove what is empty of the groups above pods. Blocking."""
+        for place in ("/burstable", "/besteffort", ""):
+            with contextlib.suppress(OSError):
+                cgroups.open_cgroup(f"{self._top}{place}", self._hierarchy).discard()

@@ -1,0 +1,39 @@
+"""What an agent is told at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings:
+    """Attributes:
+
+    name: the Node's.
+    address: the node's own, IPv4 or IPv6.
+    data_dir: pods' volumes and files; what must survive a reboot.
+    cgroup_parent: the control group above those of pods, absolute.
+    cluster_dns: the name servers of pods with dnsPolicy ClusterFirst.
+    labels, taints: what the node registers itself with.
+    static_manifests: a directory whose files are pods of this node, or None.
+    kubelet_port: where the agent's own API is served, 0 for nowhere.
+    max_pods: no more than these run at once.
+    """
+
+    name: str
+    address: str
+    hostname: str
+    data_dir: Path
+    cgroup_parent: str
+    cluster_dns: Sequence[str] = ()
+    cluster_domain: str = "cluster.local"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: Sequence[Object] = ()
+    static_manifests: Path | None = None
+    kubelet_port: int = 0
+    max_pods: int = 110
