@@ -59,9 +59,7 @@ def _cgroups() -> Iterator[str]:
     for directory, subdirectories, _ in os.walk("/sys/fs/cgroup"):
         yield directory
         # What comes and goes below a foreign group is not ours to look at; ours are at the top of a hierarchy.
-        if directory.count("/") > 4 and "windlass" not in directory:
-            subdirectories.clear()
-        elif directory.count("/") > 5:
+        if directory.count("/") > (5 if "windlass" in directory else 4):
             subdirectories.clear()
 
 

@@ -46,6 +46,12 @@ class Daemon:
         self._undo = contextlib.AsyncExitStack()
         self._engine: Engine | None = None
 
+    @property
+    def engine(self) -> Engine:
+        """The engine of a daemon that has started."""
+        assert self._engine is not None
+        return self._engine
+
     async def start(self) -> None:
         """Raises `WindlassError` or `OSError`; nothing is left behind then."""
         begun = time.monotonic()

@@ -254,6 +254,9 @@ def _conditions(
     for kind in _OWN_CONDITIONS:
         is_true, reason, message = own[kind]
         found.append(_condition(kind, before.get(kind), is_true, reason, message, view.now, pod))
+    if "PodScheduled" not in before:
+        # A pod that was given to the node without a scheduler.
+        found.append(_condition("PodScheduled", None, True, "", "", view.now, pod))
     return found + [each for kind, each in before.items() if kind not in own]
 
 

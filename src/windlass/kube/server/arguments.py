@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from windlass.kube.api import times
 
 DEFAULT_DIRECTORY = Path("/var/lib/windlass/server")
 DEFAULT_PORT = 6443
+_EXEC_ROOTS = Path("/run/windlass")
 
 _EPILOG = """examples:
-  windlass server --disable-agent                         an API server on 127.0.0.1:6443
+  windlass server                                         a cluster with one node, on port 6443
+  windlass server --disable-agent                         only the API server, on 127.0.0.1:6443
   windlass server --data-dir /srv/cluster --https-listen-port 0
   windlass server --datastore-endpoint https://10.0.0.5:2379,https://10.0.0.6:2379 \\
       --datastore-cafile ca.pem --datastore-certfile client.pem --datastore-keyfile client.key
@@ -60,6 +63,20 @@ class AuthorizationFlags:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeFlags:
+    """The node in the server's process. `name` and `address` are "" where they follow from the machine."""
+
+    name: str
+    address: str
+    labels: tuple[tuple[str, str], ...]
+    taints: tuple[dict[str, str], ...]
+    max_pods: int
+    exec_root: Path
+    insecure_registries: tuple[str, ...]
+    registry_mirrors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Arguments:
     """The flags' values; ports of 0 are chosen by the kernel."""
 
@@ -74,7 +91,9 @@ class Arguments:
     datastore_certificate: Path | None
     datastore_key: Path | None
     service_cidr: str
+    cluster_cidr: str
     domain: str
+    node: NodeFlags
     authentication: AuthenticationFlags
     authorization: AuthorizationFlags
     encryption_config: Path | None
@@ -109,7 +128,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="state: store, certificates (default %(default)s)",
     )
-    add("--bind-address", default="127.0.0.1", metavar="ADDRESS", help="listen here (default %(default)s)")
+    add(
+        "--bind-address",
+        default="",
+        metavar="ADDRESS",
+        help="listen here (default 0.0.0.0, which pods reach too; 127.0.0.1 with --disable-agent)",
+    )
     add(
         "--https-listen-port",
         type=int,
@@ -132,6 +156,7 @@ def parser() -> argparse.ArgumentParser:
     add("--datastore-certfile", type=Path, metavar="FILE", help="our certificate for etcd")
     add("--datastore-keyfile", type=Path, metavar="FILE", help="its key")
     add("--service-cidr", default="10.43.0.0/16", metavar="CIDR", help="addresses of services (default %(default)s)")
+    add("--cluster-cidr", default="10.42.0.0/16", metavar="CIDR", help="addresses of pods (default %(default)s)")
     add("--cluster-domain", default="cluster.local", metavar="NAME", help="(default %(default)s)")
     _add_authentication(found)
     _add_authorization(found)
@@ -154,9 +179,65 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="seats of all priority levels together (default %(default)s)",
     )
-    add("--disable-agent", action="store_true", help="run no node in this process")
+    _add_node(found)
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(default %(default)s)")
     return found
+
+
+def _add_node(found: argparse.ArgumentParser) -> None:
+    add = found.add_argument_group("node").add_argument
+    add("--disable-agent", action="store_true", help="run no node in this process")
+    add("--node-name", default="", metavar="NAME", help="(default: the host name)")
+    add("--node-ip", default="", metavar="ADDRESS", help="the node's address (default: that of the default route)")
+    add("--node-label", action="append", type=_label, default=[], metavar="KEY=VALUE", help="a label of the node")
+    add(
+        "--node-taint", action="append", type=_taint, default=[], metavar="KEY=VALUE:EFFECT", help="a taint of the node"
+    )
+    add("--max-pods", type=int, default=110, metavar="N", help="pods at once (default %(default)s)")
+    add(
+        "--exec-root",
+        type=Path,
+        metavar="DIR",
+        help="running containers and Docker's socket (default below /run/windlass, one for each data directory)",
+    )
+    add("--insecure-registry", action="append", default=[], metavar="HOST", help="a registry without TLS")
+    add("--registry-mirror", action="append", default=[], metavar="URL", help="a mirror of the default registry")
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    if not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is no label: KEY=VALUE")
+    return key, value
+
+
+def _taint(text: str) -> dict[str, str]:
+    rest, _, effect = text.rpartition(":")
+    key, _, value = rest.partition("=")
+    if not key or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no taint: KEY=VALUE:EFFECT with NoSchedule, PreferNoSchedule or NoExecute"
+        )
+    return {"key": key, "effect": effect} | ({"value": value} if value else {})
+
+
+def _node(found: argparse.Namespace, data_dir: Path) -> NodeFlags:
+    if found.exec_root is not None:
+        exec_root = found.exec_root.absolute()
+    elif data_dir == DEFAULT_DIRECTORY:
+        exec_root = _EXEC_ROOTS / "server"
+    else:
+        exec_root = _EXEC_ROOTS / f"server-{hashlib.sha256(str(data_dir).encode()).hexdigest()[:8]}"
+    return NodeFlags(
+        name=found.node_name,
+        address=found.node_ip,
+        labels=tuple(found.node_label),
+        taints=tuple(found.node_taint),
+        max_pods=found.max_pods,
+        exec_root=exec_root,
+        insecure_registries=tuple(found.insecure_registry),
+        registry_mirrors=tuple(found.registry_mirror),
+    )
 
 
 def _add_authentication(found: argparse.ArgumentParser) -> None:
@@ -278,11 +359,13 @@ def _authorization(found: argparse.Namespace) -> AuthorizationFlags:
 def parse_arguments(argv: list[str]) -> Arguments:
     """The flags' values; exits with 2 where they are wrong."""
     found = parser().parse_args(argv)
+    data_dir = found.data_dir.absolute()
+    bind_address = found.bind_address or ("127.0.0.1" if found.disable_agent else "0.0.0.0")
     return Arguments(
-        data_dir=found.data_dir.absolute(),
-        bind_address=found.bind_address,
+        data_dir=data_dir,
+        bind_address=bind_address,
         port=found.https_listen_port,
-        advertise_address=found.advertise_address or found.bind_address,
+        advertise_address=found.advertise_address or bind_address,
         names=tuple(found.tls_san),
         kubeconfig=found.write_kubeconfig,
         datastore=found.datastore_endpoint,
@@ -290,6 +373,8 @@ def parse_arguments(argv: list[str]) -> Arguments:
         datastore_certificate=found.datastore_certfile,
         datastore_key=found.datastore_keyfile,
         service_cidr=found.service_cidr,
+        cluster_cidr=found.cluster_cidr,
+        node=_node(found, data_dir),
         domain=found.cluster_domain,
         authentication=_authentication(found),
         authorization=_authorization(found),

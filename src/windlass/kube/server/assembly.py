@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import datetime
 import ipaddress
+import itertools
 import logging
 import platform
 import socket
@@ -129,6 +130,8 @@ class Cluster:
         for controller in self._controllers(client, pki):
             controller.start()
             self._undo.push_async_callback(controller.stop)
+        if not arguments.disable_agent:
+            await self._start_node(client)
         context = ServingContext(*pki.paths("apiserver"), [pki.ca.certificate_pem, pki.front_proxy_ca.certificate_pem])
         self._undo.push_async_callback(_cancel, asyncio.create_task(self._keep_certificates(pki, context)))
         server = Server(api)
@@ -139,6 +142,31 @@ class Cluster:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 pki.kubeconfig(path, server=self.url, client="admin")
 
+    async def _start_node(self, client: Client) -> None:
+        """The engine and the agent in this process."""
+        from windlass.kube.server.node import LocalNode
+
+        arguments = self._arguments
+        service_hosts = networks_of(arguments.service_cidr)[0].hosts()
+        dns = next(itertools.islice(service_hosts, 9, None))
+
+        async def issue(namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+            answer = await token_requests.issue(client.env, self._tokens, namespace, name, {"spec": spec})
+            found: dict[str, Any] = answer["status"]
+            return found
+
+        node = LocalNode(
+            arguments.node,
+            client,
+            data_dir=arguments.data_dir / "agent",
+            address=arguments.node.address or self._published_address(),
+            cluster_dns=[str(dns)],
+            domain=arguments.domain,
+            issue_token=issue,
+        )
+        self._undo.push_async_callback(node.stop)
+        await node.start()
+
     def _published_address(self) -> str:
         """An address by which others reach us: endpoints may not be loopback."""
         wanted = self._arguments.advertise_address
@@ -148,7 +176,8 @@ class Cluster:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
             probe.connect(("192.0.2.1", 9))  # nothing is sent: it only asks which address would be ours
             return str(probe.getsockname()[0])
-        return "192.0.2.1"
+        # No way out: the address that our own pods reach us by.
+        return str(next(networks_of(self._arguments.cluster_cidr)[0].hosts()))
 
     # -- certificates
 
@@ -230,6 +259,7 @@ class Cluster:
         assert isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey)  # what PKI makes, or a user put there
         audiences = arguments.authentication.audiences
         accounts = ServiceAccountTokens(cache, key, issuer=issuer, audiences=audiences, clock=time.time)
+        self._tokens = accounts
         authentication = Authentication(arguments.authentication, pki, cache, accounts)
         authenticator = authentication.union
         for part in (authentication, authorization):

@@ -15,12 +15,6 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Run a server until a signal ends it; the exit status."""
     arguments = parse_arguments(argv)
-    if not arguments.disable_agent:
-        print(  # noqa: T201
-            "windlass server: this version runs no node in the server's process; say so with --disable-agent",
-            file=sys.stderr,
-        )
-        return 1
     import asyncio
     import logging
 

@@ -1,0 +1,109 @@
+"""The node in the server's own process: an engine (with Docker's API on its socket) and an agent over it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from windlass.daemon.arguments import Arguments as DaemonArguments
+from windlass.daemon.service import Daemon
+from windlass.daemon.settings import Settings
+from windlass.engine.core import default_cgroup_parent
+from windlass.errors import WindlassError
+from windlass.kube.client import Client
+from windlass.kube.controllers.events import EventRecorder
+from windlass.kube.node.agent import NodeAgent
+from windlass.kube.node.settings import NodeSettings
+from windlass.kube.server.arguments import NodeFlags
+
+Object = dict[str, Any]
+log = logging.getLogger("windlass.kube.server")
+
+_RETRY_SECONDS = 5.0
+
+
+class LocalNode:
+    """`start`, then `stop`; pods go on."""
+
+    def __init__(
+        self,
+        flags: NodeFlags,
+        client: Client,
+        *,
+        data_dir: Path,
+        address: str,
+        cluster_dns: Sequence[str],
+        domain: str,
+        issue_token: Callable[[str, str, Object], Awaitable[Object]],
+    ) -> None:
+        self._flags = flags
+        self._client = client
+        self._data_dir = data_dir
+        self._address = address
+        self._cluster_dns = cluster_dns
+        self._domain = domain
+        self._issue_token = issue_token
+        self._undo = contextlib.AsyncExitStack()
+        self.agent: NodeAgent | None = None
+
+    async def start(self) -> None:
+        """Raises WindlassError, OSError."""
+        flags = self._flags
+        settings = Settings(
+            data_root=self._data_dir / "engine",
+            exec_root=flags.exec_root,
+            log_opts={"max-size": "10m", "max-file": "5"},
+            insecure_registries=flags.insecure_registries,
+            registry_mirrors=flags.registry_mirrors,
+            default_address_pools=(),
+        )
+        daemon = Daemon(DaemonArguments(), settings, {})
+        await daemon.start()
+        self._undo.push_async_callback(daemon.stop)
+        name = flags.name or socket.gethostname().lower()
+        node = NodeSettings(
+            name=name,
+            address=self._address,
+            hostname=socket.gethostname(),
+            data_dir=self._data_dir,
+            cgroup_parent=default_cgroup_parent(flags.exec_root),
+            cluster_dns=self._cluster_dns,
+            cluster_domain=self._domain,
+            labels=dict(flags.labels),
+            taints=flags.taints,
+            max_pods=flags.max_pods,
+        )
+        recorder = EventRecorder(self._client.named(f"system:node:{name}"), "kubelet", host=name)
+        self.agent = NodeAgent(
+            daemon.engine,
+            self._client.named(f"system:node:{name}"),
+            node,
+            recorder=recorder,
+            issue_token=self._issue_token,
+        )
+        self._undo.push_async_callback(self.agent.stop)
+        self._undo.push_async_callback(_cancel, asyncio.create_task(self._start_agent(self.agent)))
+
+    async def _start_agent(self, agent: NodeAgent) -> None:
+        """Start the agent, which waits for the API and its controllers; again where that fails."""
+        while True:
+            try:
+                await agent.start()
+                return
+            except Exception as error:
+                log.error("the node cannot be started: %s", error, exc_info=not isinstance(error, WindlassError))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def stop(self) -> None:
+        """Let go of everything; pods go on."""
+        await self._undo.aclose()
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
