@@ -16,6 +16,7 @@ from windlass.kube.node.runtime import INIT, RUNTIME, Found
 
 Object = dict[str, Any]
 _SECOND = 10**9
+_COULD_NOT_START = 128
 PENDING, RUNNING = "Pending", "Running"
 _OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
 
@@ -170,7 +171,7 @@ class _Maker:
             reason = "OOMKilled"
         terminated: Object = {"exitCode": code, "reason": reason}
         if found.failure and not found.was_started:
-            terminated = {"exitCode": code or 128, "reason": "StartError", "message": found.failure}
+            terminated = {"exitCode": _COULD_NOT_START, "reason": "StartError", "message": found.failure}
         elif message := self._view.messages.get(found.id):
             terminated["message"] = message
         terminated["startedAt"] = _time(found.started_at)

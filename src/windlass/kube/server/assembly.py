@@ -64,6 +64,7 @@ from windlass.kube.client import Client
 from windlass.kube.controllers.certificates import CertificateController
 from windlass.kube.controllers.garbage_collector import GarbageCollector
 from windlass.kube.controllers.namespaces import NamespaceController
+from windlass.kube.controllers.node_ipam import NodeIPAMController
 from windlass.kube.controllers.resource_quota import QuotaWriter, ResourceQuotaController
 from windlass.kube.controllers.role_aggregation import RoleAggregationController
 from windlass.kube.controllers.runner import Controller
@@ -330,6 +331,7 @@ class Cluster:
             EstablishingController(client),
             ResourceQuotaController(client),
             CertificateController(client, pki.ca),
+            NodeIPAMController(client, networks_of(self._arguments.cluster_cidr)),
             self._availability,
         ]
 

@@ -64,7 +64,10 @@ def _pod(obj: Object, now: float) -> list[Any]:
             reason = f"Init:{waiting['reason']}"
         else:
             reason = f"Init:{index}/{len(spec.get('initContainers') or ())}"
-    if not initializing:
+    initialized = any(
+        each.get("type") == "Initialized" and each.get("status") == "True" for each in status.get("conditions") or ()
+    )
+    if not initializing or initialized:
         has_running = False
         for each in reversed(statuses):
             restarts += each.get("restartCount") or 0
