@@ -103,3 +103,25 @@ def cluster() -> Iterator[PrivateCluster]:
             cluster.process.kill()
             cluster.process.wait()
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[PrivateCluster]:
+    """A cluster of the module's own with a node, which has the busybox image. Nothing of it may be left."""
+    before = leaks.look()
+    root = Path(tempfile.mkdtemp(prefix="wlk-"))
+    cluster = PrivateCluster(root, "--cluster-cidr=10.142.0.0/16", agent=True)
+    try:
+        cluster.start()
+        cluster.import_image(busybox_root(), "busybox:1")
+        cluster.wait_for_node()
+        yield cluster
+        cluster.remove_pods()
+        cluster.stop()
+        left = left_of(cluster, before)
+        assert not left, "left behind:\n" + "\n".join(left) + "\n" + cluster.tail()
+    finally:
+        if cluster.process and cluster.process.poll() is None:
+            cluster.process.kill()
+            cluster.process.wait()
+        shutil.rmtree(root, ignore_errors=True)

@@ -17,8 +17,11 @@ import urllib3
 class PrivateCluster:
     """One server with its own data below `root`; may be killed and started again at will, on the same port."""
 
-    def __init__(self, root: Path, *flags: str) -> None:
+    def __init__(self, root: Path, *flags: str, agent: bool = False) -> None:
+        """With `agent`, the server has a node, `n1`, whose engine and pods are below `root` too."""
         self.root = root
+        self.agent = agent
+        self.exec_root = root / "x"
         self.kubeconfig = root / "kubeconfig"
         self.log = root / "server.log"
         self.flags = flags
@@ -30,7 +33,8 @@ class PrivateCluster:
         """Start the server and wait until it is ready."""
         with self.log.open("ab") as log:
             begin = log.tell()
-            command = [str(Path(sys.executable).parent / "windlass"), "server", "--disable-agent"]
+            command = [str(Path(sys.executable).parent / "windlass"), "server"]
+            command += [f"--exec-root={self.exec_root}", "--node-name=n1"] if self.agent else ["--disable-agent"]
             command += [f"--data-dir={self.root / 'data'}", f"--https-listen-port={self.port}"]
             command += [f"--write-kubeconfig={self.kubeconfig}", *self.flags]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -63,6 +67,28 @@ class PrivateCluster:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(30)
+
+    # -- the node
+
+    @property
+    def docker_socket(self) -> Path:
+        """Where the node's engine serves Docker's API."""
+        return self.exec_root / "windlass.sock"
+
+    def import_image(self, archive: bytes, name: str) -> None:
+        """Make an image of a root file system (a tar archive)."""
+        command = ["docker", "-H", f"unix://{self.docker_socket}", "import", "-", name]
+        subprocess.run(command, input=archive, check=True, stdout=subprocess.PIPE, timeout=60)
+
+    def wait_for_node(self, seconds: float = 15) -> None:
+        """Wait until pods can run."""
+        self.kubectl("wait", "--for=condition=Ready", "node/n1", f"--timeout={seconds:g}s")
+
+    def remove_pods(self) -> None:
+        """Delete everything that makes pods, and all pods."""
+        kinds = "deployments,statefulsets,daemonsets,replicasets,replicationcontrollers,jobs,cronjobs"
+        self.kubectl("delete", kinds, "--all", "-A", "--cascade=foreground", "--timeout=30s")
+        self.kubectl("delete", "pods", "--all", "-A", "--grace-period=1", "--timeout=30s")
 
     # -- clients
 

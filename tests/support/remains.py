@@ -6,12 +6,22 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from typing import Protocol
 
 from support import leaks
-from support.engine import PrivateEngine
 
 
-def left_of(engine: PrivateEngine, before: leaks.Traces, patience: float = 10.0) -> list[str]:
+class HasRoots(Protocol):
+    """An engine, or a cluster with one."""
+
+    @property
+    def root(self) -> Path: ...
+
+    @property
+    def exec_root(self) -> Path: ...
+
+
+def left_of(engine: HasRoots, before: leaks.Traces, patience: float = 10.0) -> list[str]:
     """What carries the name of this engine and stands after its end: other engines on the machine are not its fault."""
     digest = hashlib.sha256(str(engine.exec_root).encode()).hexdigest()[:8]
     names = (digest, str(engine.root))

@@ -85,11 +85,18 @@ class Client:
         subresource: str = "",
         check: bool = True,
     ) -> Object:
-        """Change the live object; `change` gets a copy and may return another one. Raises StatusError."""
+        """Change the live object; `change` gets a copy and may return another one. Raises StatusError.
+
+        `change` is called again where another write came first.
+        """
 
         def changed(live: Object) -> Object:
+            seen = live["metadata"]["resourceVersion"]
             result = change(live)
-            return live if result is None else result
+            result = live if result is None else result
+            if result["metadata"].get("resourceVersion") == seen:
+                del result["metadata"]["resourceVersion"]
+            return result
 
         written = await updating.update(
             self.env,

@@ -144,8 +144,6 @@ class _Maker:
         if (waiting := self._view.waiting.get(name)) is not None:
             return _waiting(waiting)
         if last is None:
-            if self._view.outcome == FAILED or self._view.verdict is not None:
-                return {"terminated": _never_ran()} if self._view.outcome else _waiting(Waiting("ContainerCreating"))
             starting = bool(self._pod["spec"].get("initContainers")) and not self._view.initialized
             return _waiting(Waiting("PodInitializing" if starting else "ContainerCreating"))
         if name in self._view.held_back:
@@ -187,16 +185,6 @@ class _Maker:
 
 def _time(nanoseconds: int) -> str | None:
     return times.format_time(nanoseconds / _SECOND)
-
-
-def _never_ran() -> Object:
-    return {
-        "exitCode": 137,
-        "reason": "ContainerStatusUnknown",
-        "message": "The container could not be located when the pod was terminated",
-        "startedAt": None,
-        "finishedAt": None,
-    }
 
 
 def _waiting(waiting: Waiting) -> Object:

@@ -32,7 +32,7 @@ from windlass.kube.node.mountplaces import Held, places
 from windlass.kube.node.plan import FAILED, SUCCEEDED, Start
 from windlass.kube.node.probes.prober import ContainerProbes
 from windlass.kube.node.rooms import Rooms
-from windlass.kube.node.runtime import INIT, Found
+from windlass.kube.node.runtime import INIT, REGULAR, Found
 from windlass.kube.node.status import Verdict, View, Waiting
 from windlass.kube.node.volumes import Mounted, VolumeError
 
@@ -520,14 +520,18 @@ class PodWorker:
         if not self._outcome:
             self._outcome = FAILED
         sandbox = rooms.runtime.sandbox(self.uid)
-        await self._report(found, sandbox, plan.Plan(initialized=True))
+        over = plan.Plan(initialized=self._was_initialized(found))
+        await self._report(found, sandbox, over)
         if sandbox is not None:
             await rooms.remove_process_root(self.uid)
             await rooms.runtime.remove_sandbox(sandbox)
             await rooms.cgroups.remove(self.uid)
             await rooms.volumes.remove_mounts(self.uid)
-            await self._report(found, None, plan.Plan(initialized=True))
+            await self._report(found, None, over)
         return None
+
+    def _was_initialized(self, found: list[Found]) -> bool:
+        return not self.pod["spec"].get("initContainers") or any(each.kind == REGULAR for each in found)
 
     async def _leave(self) -> None:
         """The pod was deleted: end it, take everything away, and tell the API that it is gone."""
@@ -543,7 +547,7 @@ class PodWorker:
                 codes = [each.exit_code for each in plan.latest(found).values()]
                 self._outcome = FAILED if any(codes) or not codes else SUCCEEDED
             with contextlib.suppress(StatusError):
-                await self._report(found, sandbox, plan.Plan(initialized=True))
+                await self._report(found, sandbox, plan.Plan(initialized=self._was_initialized(found)))
         await rooms.remove_process_root(self.uid)
         for each in found:
             await rooms.runtime.remove(each.id)
