@@ -1,13 +1,13 @@
 """The API from inside the process: controllers read the cache and write through the same operations as everybody else.
 
 No HTTP, no authentication, no authorization: who has a `Client` is the server. Admission and validation hold for it,
-too.
+too. What runs in this process or in another one takes an `APIClient`: this one, or `kube.remote`'s over HTTPS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from windlass.kube.api import objects, status
 from windlass.kube.api.cache import Cache
@@ -15,7 +15,83 @@ from windlass.kube.api.identity import MASTERS, User
 from windlass.kube.api.operations import creation, deletion, reading, updating
 from windlass.kube.api.operations.deletion import DeleteOptions
 from windlass.kube.api.operations.environment import Actor, Environment, convert
+from windlass.kube.api.patch import merge_patch
+from windlass.kube.api.reader import Listener, Reader
 from windlass.kube.api.resource import Object, Resource
+
+
+class SharedCache(Reader, Protocol):
+    """What both clients' caches have beside reading."""
+
+    def unsubscribe(self, group: str, resource: str, listener: Listener) -> None:
+        """Call a listener no longer."""
+
+
+class APIClient(Protocol):
+    """What the in-process client and the remote one share; `Client` says what each does."""
+
+    @property
+    def cache(self) -> SharedCache:
+        """Objects in memory."""
+
+    async def get(self, group: str, plural: str, namespace: str, name: str) -> Object:
+        """One object, fresh and the caller's own. Raises StatusError: 404."""
+        ...
+
+    async def find(self, group: str, plural: str, namespace: str, name: str) -> Object | None:
+        """One object, None where there is none."""
+
+    async def list(self, group: str, plural: str, namespace: str = "") -> Sequence[Object]:
+        """All objects, fresh."""
+        ...
+
+    async def create(self, group: str, plural: str, obj: Object, namespace: str = "") -> Object:
+        """Create an object. Raises StatusError."""
+        ...
+
+    async def create_subresource(
+        self, group: str, plural: str, namespace: str, name: str, subresource: str, body: Object
+    ) -> Object:
+        """Post to an object's subresource. Raises StatusError."""
+        ...
+
+    async def update(
+        self,
+        group: str,
+        plural: str,
+        namespace: str,
+        name: str,
+        change: Callable[[Object], Object | None],
+        *,
+        subresource: str = "",
+        check: bool = True,
+    ) -> Object:
+        """Change the live object. Raises StatusError."""
+        ...
+
+    async def patch(self, group: str, plural: str, namespace: str, name: str, change: Object) -> Object:
+        """Merge a patch into an object. Raises StatusError."""
+        ...
+
+    async def set_status(self, group: str, plural: str, namespace: str, name: str, found: dict[str, Any]) -> Object:
+        """Replace an object's status. Raises StatusError."""
+        ...
+
+    async def delete(
+        self,
+        group: str,
+        plural: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        propagation: str = "",
+        grace_period: int | None = None,
+    ) -> None:
+        """Delete an object; one that is gone is no error. Raises StatusError."""
+
+    async def ensure(self, group: str, plural: str, obj: Object) -> None:
+        """Create an object that may exist already; then it stays as it is. Raises StatusError."""
 
 
 class Client:
@@ -74,6 +150,16 @@ class Client:
         )
         return objects.decode(written.value)
 
+    async def create_subresource(
+        self, group: str, plural: str, namespace: str, name: str, subresource: str, body: Object
+    ) -> Object:
+        """Post to an object's subresource, such as an account's token. Raises StatusError."""
+        resource = self.resource(group, plural)
+        creator = self.env.creators.get((resource.plural, subresource))
+        if creator is None:
+            raise status.StatusError(404, "NotFound", "the server could not find the requested resource")
+        return await creator(self.env, self._actor(), namespace, name, body)
+
     async def update(
         self,
         group: str,
@@ -109,6 +195,15 @@ class Client:
             check=check,
         )
         return objects.decode(written.value)
+
+    async def patch(self, group: str, plural: str, namespace: str, name: str, change: Object) -> Object:
+        """Merge a patch into an object (RFC 7386). Raises StatusError."""
+
+        def merge(live: Object) -> Object:
+            merged: Object = merge_patch.apply(live, objects.copy(change))
+            return merged
+
+        return await self.update(group, plural, namespace, name, merge)
 
     async def set_status(self, group: str, plural: str, namespace: str, name: str, found: dict[str, Any]) -> Object:
         """Replace an object's status. Raises StatusError."""

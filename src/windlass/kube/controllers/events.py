@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from windlass.kube.api import objects
 from windlass.kube.api.status import StatusError
-from windlass.kube.client import Client
+from windlass.kube.client import APIClient
 
 Object = dict[str, Any]
 log = logging.getLogger("windlass.kube.controllers")
@@ -58,7 +58,7 @@ class EventRecorder:
     """
 
     def __init__(
-        self, client: Client, component: str, *, host: str = "", clock: Callable[[], float] = time.time
+        self, client: APIClient, component: str, *, host: str = "", clock: Callable[[], float] = time.time
     ) -> None:
         self._client = client
         self._component = component
@@ -162,14 +162,10 @@ class EventRecorder:
         namespace = document["metadata"]["namespace"]
         seen = self._seen.get(key)
         if seen is not None:
-
-            def again(live: Object) -> None:
-                live["count"] = seen.count + 1
-                live["lastTimestamp"] = document["lastTimestamp"]
-                live["message"] = document["message"]
-
+            # Merged, not read and written: who tells may not read.
+            change = {name: document[name] for name in ("lastTimestamp", "message")}
             try:
-                await self._client.update("", "events", namespace, seen.name, again)
+                await self._client.patch("", "events", namespace, seen.name, {**change, "count": seen.count + 1})
                 seen.count += 1
                 self._seen.move_to_end(key)
                 return

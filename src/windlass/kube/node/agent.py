@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from windlass.engine import Engine
 from windlass.errors import NotFound
-from windlass.kube.client import Client
+from windlass.kube.client import APIClient
 from windlass.kube.node import capacity
 from windlass.kube.node.events import Recorder
 from windlass.kube.node.images import PodImages
@@ -26,8 +25,6 @@ from windlass.kube.node.volumes.volume import Token
 from windlass.networks.creation import NAMES
 
 Object = dict[str, Any]
-Issue = Callable[[str, str, Object], Awaitable[Object]]
-"""Issues a service account's token: namespace, name, spec of a TokenRequest; its status."""
 
 NETWORK = "pods"
 log = logging.getLogger("windlass.kube.node")
@@ -36,14 +33,11 @@ log = logging.getLogger("windlass.kube.node")
 class NodeAgent:
     """One node. `start`, then `stop`; pods go on."""
 
-    def __init__(
-        self, engine: Engine, client: Client, settings: NodeSettings, *, recorder: Recorder, issue_token: Issue
-    ) -> None:
+    def __init__(self, engine: Engine, client: APIClient, settings: NodeSettings, *, recorder: Recorder) -> None:
         self._engine = engine
         self._client = client
         self._settings = settings
         self._recorder = recorder
-        self._issue = issue_token
         self.pods = Pods()
         self.runtime = PodRuntime(engine)
         self._undo = contextlib.AsyncExitStack()
@@ -109,7 +103,10 @@ class NodeAgent:
 
     def _token(self, namespace: str) -> Token:
         async def issue(name: str, spec: Object) -> Object:
-            return await self._issue(namespace, name, spec)
+            body: Object = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+            answer = await self._client.create_subresource("", "serviceaccounts", namespace, name, "token", body)
+            status: Object = answer["status"]
+            return status
 
         return issue
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from windlass.kube.api import times
 from windlass.kube.api.status import StatusError
-from windlass.kube.client import Client
+from windlass.kube.client import APIClient
 from windlass.kube.node.capacity import Machine
 from windlass.kube.node.images import PodImages
 from windlass.kube.node.settings import NodeSettings
@@ -31,7 +31,7 @@ _MOST_IMAGES = 50
 class Registration:
     """Registers the node and keeps it registered."""
 
-    def __init__(self, client: Client, settings: NodeSettings, machine: Machine, images: PodImages) -> None:
+    def __init__(self, client: APIClient, settings: NodeSettings, machine: Machine, images: PodImages) -> None:
         self._client = client
         self._settings = settings
         self._machine = machine

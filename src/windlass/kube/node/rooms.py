@@ -12,7 +12,7 @@ from windlass.engine.files import HOSTS, HostFile
 from windlass.engine.sandboxes import Sandbox
 from windlass.errors import SystemFailure
 from windlass.kube.api.status import StatusError, not_found
-from windlass.kube.client import Client
+from windlass.kube.client import APIClient
 from windlass.kube.node import admission, environment, namefiles
 from windlass.kube.node.capacity import Machine
 from windlass.kube.node.events import Recorder
@@ -43,7 +43,7 @@ class Rooms:
     """
 
     settings: NodeSettings
-    client: Client
+    client: APIClient
     runtime: PodRuntime
     images: PodImages
     volumes: Volumes

@@ -58,6 +58,7 @@ from windlass.kube.api.registry import Registry
 from windlass.kube.api.resources import builtin
 from windlass.kube.api.server import APIServer, Page
 from windlass.kube.api.serviceresolver import ServiceResolver
+from windlass.kube.api.subresources import pods
 from windlass.kube.api.subresources import tokens as token_requests
 from windlass.kube.api.webhooks import WebhookCaller
 from windlass.kube.client import Client
@@ -145,25 +146,19 @@ class Cluster:
 
     async def _start_node(self, client: Client) -> None:
         """The engine and the agent in this process."""
-        from windlass.kube.server.node import LocalNode
+        from windlass.kube.server.node import LocalNode, node_name
 
         arguments = self._arguments
         service_hosts = networks_of(arguments.service_cidr)[0].hosts()
         dns = next(itertools.islice(service_hosts, 9, None))
 
-        async def issue(namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-            answer = await token_requests.issue(client.env, self._tokens, namespace, name, {"spec": spec})
-            found: dict[str, Any] = answer["status"]
-            return found
-
         node = LocalNode(
             arguments.node,
-            client,
+            client.named(f"system:node:{node_name(arguments.node)}"),
             data_dir=arguments.data_dir / "agent",
             address=arguments.node.address or self._published_address(),
             cluster_dns=[str(dns)],
             domain=arguments.domain,
-            issue_token=issue,
         )
         self._undo.push_async_callback(node.stop)
         await node.start()
@@ -239,6 +234,7 @@ class Cluster:
         admission = Chain(())
         env = Environment(store, registry, admission)
         env.hooks[b"/registry/services/"] = ServiceHook(cache, networks_of(arguments.service_cidr))
+        env.creators.update({("pods", "binding"): pods.bind_pod, ("pods", "eviction"): pods.evict_pod})
         client = Client(env, cache)
         plugins: list[Plugin] = [
             *builtin_plugins(cache),
@@ -260,7 +256,7 @@ class Cluster:
         assert isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey)  # what PKI makes, or a user put there
         audiences = arguments.authentication.audiences
         accounts = ServiceAccountTokens(cache, key, issuer=issuer, audiences=audiences, clock=time.time)
-        self._tokens = accounts
+        env.creators[("serviceaccounts", "token")] = token_requests.creator(accounts)
         authentication = Authentication(arguments.authentication, pki, cache, accounts)
         authenticator = authentication.union
         for part in (authentication, authorization):

@@ -6,40 +6,42 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from windlass.daemon.arguments import Arguments as DaemonArguments
 from windlass.daemon.service import Daemon
 from windlass.daemon.settings import Settings
 from windlass.engine.core import default_cgroup_parent
 from windlass.errors import WindlassError
-from windlass.kube.client import Client
+from windlass.kube.client import APIClient
 from windlass.kube.controllers.events import EventRecorder
 from windlass.kube.node.agent import NodeAgent
 from windlass.kube.node.settings import NodeSettings
 from windlass.kube.server.arguments import NodeFlags
 
-Object = dict[str, Any]
 log = logging.getLogger("windlass.kube.server")
 
 _RETRY_SECONDS = 5.0
 
 
+def node_name(flags: NodeFlags) -> str:
+    """The node's name: the flag's, or the host's."""
+    return flags.name or socket.gethostname().lower()
+
+
 class LocalNode:
-    """`start`, then `stop`; pods go on."""
+    """`start`, then `stop`; pods go on. `client` writes as the node."""
 
     def __init__(
         self,
         flags: NodeFlags,
-        client: Client,
+        client: APIClient,
         *,
         data_dir: Path,
         address: str,
         cluster_dns: Sequence[str],
         domain: str,
-        issue_token: Callable[[str, str, Object], Awaitable[Object]],
     ) -> None:
         self._flags = flags
         self._client = client
@@ -47,7 +49,6 @@ class LocalNode:
         self._address = address
         self._cluster_dns = cluster_dns
         self._domain = domain
-        self._issue_token = issue_token
         self._undo = contextlib.AsyncExitStack()
         self.agent: NodeAgent | None = None
 
@@ -65,7 +66,7 @@ class LocalNode:
         daemon = Daemon(DaemonArguments(), settings, {})
         await daemon.start()
         self._undo.push_async_callback(daemon.stop)
-        name = flags.name or socket.gethostname().lower()
+        name = node_name(flags)
         node = NodeSettings(
             name=name,
             address=self._address,
@@ -78,14 +79,8 @@ class LocalNode:
             taints=flags.taints,
             max_pods=flags.max_pods,
         )
-        recorder = EventRecorder(self._client.named(f"system:node:{name}"), "kubelet", host=name)
-        self.agent = NodeAgent(
-            daemon.engine,
-            self._client.named(f"system:node:{name}"),
-            node,
-            recorder=recorder,
-            issue_token=self._issue_token,
-        )
+        recorder = EventRecorder(self._client, "kubelet", host=name)
+        self.agent = NodeAgent(daemon.engine, self._client, node, recorder=recorder)
         self._undo.push_async_callback(self.agent.stop)
         self._undo.push_async_callback(_cancel, asyncio.create_task(self._start_agent(self.agent)))
 

@@ -84,15 +84,19 @@ class Hook:
 
 NO_HOOK = Hook()
 
+Creator = Callable[["Environment", Actor, str, str, Object], Awaitable[Object]]
+"""Answers a POST to a subresource: namespace, name and body of the request. Raises StatusError."""
+
 
 @dataclass(slots=True)
 class Environment:
-    """The parts of an API server that operations need."""
+    """The parts of an API server that operations need. `creators`, by plural and subresource, answer POSTs to them."""
 
     store: Store
     registry: Registry
     admission: Admission
     hooks: dict[bytes, Hook] = field(default_factory=dict)
+    creators: dict[tuple[str, str], Creator] = field(default_factory=dict)
     now: Callable[[], float] = time.time
 
     def hook(self, resource: Resource) -> Hook:

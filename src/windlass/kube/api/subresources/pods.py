@@ -10,6 +10,7 @@ from windlass.kube.api.handlers import bodies, encoding, patching, single
 from windlass.kube.api.handlers.call import Call
 from windlass.kube.api.operations import deletion, reading, updating
 from windlass.kube.api.operations.deletion import DeleteOptions
+from windlass.kube.api.operations.environment import Actor, Environment
 from windlass.kube.api.resource import Object
 from windlass.kube.api.strategies.pod_defaults import default_container
 from windlass.kube.api.strategies.pod_rules import validate_pod_spec
@@ -22,15 +23,21 @@ async def bind(call: Call) -> Response:
     single.negotiate_object(call)
     call.begin_write("CreateOptions")
     binding = bodies.decode(await bodies.read_bytes(call), bodies.media_type(call), None)
-    target = binding.get("target") or {}
     name = call.info.name or objects.name_of(binding)
+    answer = await bind_pod(call.env, call.actor, call.namespace, name, binding)
+    return encoding.respond(call, 201, encoding.encode(call.form, answer))
+
+
+async def bind_pod(env: Environment, actor: Actor, namespace: str, name: str, binding: Object) -> Object:
+    """Bind a pod to a node. Raises StatusError: 404, 409, 422."""
+    target = binding.get("target") or {}
     node = target.get("name") or ""
     if target.get("kind", "Node") not in ("", "Node"):
         error = status.not_supported("target.kind", target["kind"], ["Node", "<empty>"])
         raise status.invalid("Binding", "", name, [error])
     if not node:
         raise status.invalid("Binding", "", name, [status.required("target.name")])
-    pods = call.env.registry.get("", "v1", "pods")
+    pods = env.registry.get("", "v1", "pods")
     assert pods is not None
     metadata = binding.get("metadata") or {}
 
@@ -57,14 +64,14 @@ async def bind(call: Call) -> Response:
             "type": "PodScheduled",
             "status": "True",
             "lastProbeTime": None,
-            "lastTransitionTime": call.env.timestamp(),
+            "lastTransitionTime": env.timestamp(),
         }
         found["conditions"] = [*conditions, scheduled]
         pod["metadata"].pop("resourceVersion", None)
         return pod
 
-    await updating.update(call.env, pods, call.namespace, name, change, call.actor, subresource="binding", check=False)
-    return encoding.respond(call, 201, encoding.encode(call.form, _SUCCESS))
+    await updating.update(env, pods, namespace, name, change, actor, subresource="binding", check=False)
+    return _SUCCESS
 
 
 async def evict(call: Call) -> Response:
@@ -75,30 +82,34 @@ async def evict(call: Call) -> Response:
     single.negotiate_object(call)
     call.begin_write("CreateOptions")
     eviction = bodies.decode(await bodies.read_bytes(call), bodies.media_type(call), None)
+    answer = await evict_pod(call.env, call.actor, call.namespace, call.info.name, eviction)
+    return encoding.respond(call, 201, encoding.encode(call.form, answer))
+
+
+async def evict_pod(env: Environment, actor: Actor, namespace: str, name: str, eviction: Object) -> Object:
+    """Evict a pod. Raises StatusError: 400, 404, 409, 429."""
     own = objects.name_of(eviction)
-    if own not in ("", call.info.name):
+    if own not in ("", name):
         raise status.bad_request("name in URL does not match name in Eviction object")
     options = eviction.get("deleteOptions") or {}
     if options.get("dryRun"):
-        call.actor.dry_run = True
-    env = call.env
-    pod = await reading.find_object(env, call.resource, call.namespace, call.info.name)
+        actor.dry_run = True
+    pods = env.registry.get("", "v1", "pods")
+    assert pods is not None
+    pod = await reading.find_object(env, pods, namespace, name)
     finished = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed", "Pending")
     if not finished and not pod["metadata"].get("deletionTimestamp"):
-        await _take_from_budget(call, pod)
-    await deletion.delete(
-        env, call.resource, call.namespace, call.info.name, DeleteOptions.from_json(options), call.actor
-    )
-    return encoding.respond(call, 201, encoding.encode(call.form, _SUCCESS))
+        await _take_from_budget(env, actor, namespace, pod)
+    await deletion.delete(env, pods, namespace, name, DeleteOptions.from_json(options), actor)
+    return _SUCCESS
 
 
-async def _take_from_budget(call: Call, pod: Object) -> None:
-    env = call.env
+async def _take_from_budget(env: Environment, actor: Actor, namespace: str, pod: Object) -> None:
     budgets = env.registry.get("policy", "v1", "poddisruptionbudgets")
     assert budgets is not None
     labels = pod["metadata"].get("labels") or {}
     found = []
-    selection = reading.Selection(call.namespace)
+    selection = reading.Selection(namespace)
     for record in (await reading.page(env, budgets, selection)).records:
         budget = objects.decode(record.value)
         if selectors.matches_label_selector((budget.get("spec") or {}).get("selector"), labels):
@@ -135,7 +146,7 @@ async def _take_from_budget(call: Call, pod: Object) -> None:
         state["disruptedPods"] = {**(state.get("disruptedPods") or {}), pod_name: env.timestamp()}
         return {**live, "status": state}
 
-    await updating.update(env, budgets, call.namespace, name, change, call.actor, subresource="status", tracked=False)
+    await updating.update(env, budgets, namespace, name, change, actor, subresource="status", tracked=False)
 
 
 def _refusal(name: str, message: str, seconds: int = 0) -> status.StatusError:

@@ -13,7 +13,7 @@ from windlass.kube.api.authentication.serviceaccount import Bound, ServiceAccoun
 from windlass.kube.api.handlers import bodies, encoding, single
 from windlass.kube.api.handlers.call import Call
 from windlass.kube.api.operations import reading
-from windlass.kube.api.operations.environment import Environment
+from windlass.kube.api.operations.environment import Actor, Creator, Environment
 from windlass.kube.api.resource import Object
 
 _KIND = ("authentication.k8s.io/v1", "TokenRequest")
@@ -32,6 +32,15 @@ def handler(tokens: ServiceAccountTokens) -> Callable[[Call], Awaitable[Response
         return encoding.respond(call, 201, encoding.encode(call.form, answer))
 
     return handle
+
+
+def creator(tokens: ServiceAccountTokens) -> Creator:
+    """The same without HTTP."""
+
+    async def create(env: Environment, _actor: Actor, namespace: str, name: str, request: Object) -> Object:
+        return await issue(env, tokens, namespace, name, request)
+
+    return create
 
 
 async def issue(env: Environment, tokens: ServiceAccountTokens, namespace: str, name: str, request: Object) -> Object:

@@ -1,0 +1,171 @@
+"""Requests to an API server over HTTPS. Every failure is a `StatusError`: the server's own, or 503 where none answers.
+
+    429 and 5xx with Retry-After   waited for and sent again, ten times at most
+    certificates                   read from files; `reload` takes new ones, connections that are open go on
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from windlass import __version__
+from windlass.kube.api import status
+from windlass.kube.api.resource import Object
+
+_SECONDS: Final = 30.0
+_SILENT_SECONDS: Final = 150.0
+"""A watch has a bookmark each minute: one that is silent for longer has no server any more."""
+_ATTEMPTS: Final = 10
+_LONGEST_WAIT: Final = 30.0
+JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """Who we are: a client certificate, a token, or nobody. `authority` (PEM) signed the server's certificate."""
+
+    authority: bytes
+    certificate: Path | None = None
+    key: Path | None = None
+    token: str = ""
+
+    def context(self) -> ssl.SSLContext:
+        """A fresh TLS context. Raises OSError (ssl.SSLError is one)."""
+        context = ssl.create_default_context(cadata=self.authority.decode())
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.certificate is not None:
+            context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+class Transport:
+    """Connections to one server."""
+
+    def __init__(self, url: str, credentials: Credentials, *, agent: str = "windlass") -> None:
+        """Raises OSError: the certificate cannot be read."""
+        self.url = url.rstrip("/")
+        self._credentials = credentials
+        self._agent = f"{agent}/{__version__}"
+        self._context = credentials.context()
+        self._session: aiohttp.ClientSession | None = None
+
+    def reload(self) -> None:
+        """Show the certificate that is in the files now. Raises OSError, and the former one stays."""
+        self._context = self._credentials.context()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = JSON,
+    ) -> Object:
+        """The object that answers. Raises StatusError."""
+        data = None if body is None else orjson.dumps(body)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await self._once(method, path, query, data, content_type)
+            except status.StatusError as error:
+                if not error.retry_after or attempt == _ATTEMPTS:
+                    raise
+                await asyncio.sleep(min(error.retry_after, _LONGEST_WAIT))
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _once(
+        self, method: str, path: str, query: Mapping[str, str] | None, data: bytes | None, content_type: str
+    ) -> Object:
+        try:
+            async with self._open(method, path, query, data, content_type, _TOTAL) as answer:
+                return _decoded(answer, await answer.read())
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(method, path, error) from error
+
+    async def lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """The lines of a stream, until it ends. Raises StatusError."""
+        try:
+            async with self._open("GET", path, query, None, JSON, _STREAM) as answer:
+                if answer.status >= 400:
+                    _decoded(answer, await answer.read())
+                left = b""
+                async for chunk in answer.content.iter_any():
+                    *lines, left = (left + chunk).split(b"\n")
+                    for line in lines:
+                        if line:
+                            yield line
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable("GET", path, error) from error
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        data: bytes | None,
+        content_type: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> Any:
+        if self._session is None:
+            headers = {"Accept": JSON, "User-Agent": self._agent}
+            if self._credentials.token:
+                headers["Authorization"] = f"Bearer {self._credentials.token}"
+            self._session = aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0))
+        return self._session.request(
+            method,
+            self.url + path,
+            params=query,
+            data=data,
+            headers={"Content-Type": content_type} if data is not None else None,
+            ssl=self._context,
+            timeout=timeout,
+            allow_redirects=False,
+        )
+
+    def _unreachable(self, method: str, path: str, error: Exception) -> status.StatusError:
+        reason = str(error) or "the server does not answer in time"
+        return status.service_unavailable(f'{method.capitalize()} "{self.url}{path}": {reason}')
+
+
+_TOTAL = aiohttp.ClientTimeout(total=_SECONDS)
+_STREAM = aiohttp.ClientTimeout(total=None, connect=_SECONDS, sock_read=_SILENT_SECONDS)
+
+
+def _decoded(answer: aiohttp.ClientResponse, body: bytes) -> Object:
+    try:
+        found = orjson.loads(body) if body else {}
+    except orjson.JSONDecodeError:
+        found = {"message": body.decode(errors="replace").strip()}
+    if answer.status < 400:
+        return found if isinstance(found, dict) else {}
+    raise error_of(found if isinstance(found, dict) else {}, answer.status, answer.headers.get("Retry-After", ""))
+
+
+def error_of(found: Object, code: int, retry_after: str = "") -> status.StatusError:
+    """The error that a Status object tells of."""
+    details = dict(found.get("details") or {})
+    details.pop("retryAfterSeconds", None)
+    return status.StatusError(
+        int(found.get("code") or code),
+        str(found.get("reason") or ""),
+        str(found.get("message") or f"the server answered {code}"),
+        details=details,
+        retry_after=int(retry_after) if retry_after.isdigit() else 0,
+    )
