@@ -6,10 +6,7 @@ import base64
 import json
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import urllib3
 from kubernetes.client import ApiException
 
 from support.cluster import PrivateCluster
+from support.etcd import etcd, start_servers
 
 POLICY = """
 apiVersion: audit.k8s.io/v1
@@ -159,55 +157,35 @@ def test_flags_that_cannot_be_are_refused(root: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed")
 def test_two_servers_over_one_etcd(root: Path, made: list[PrivateCluster]) -> None:
-    ports = []
-    for _ in range(2):
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            ports.append(sock.getsockname()[1])
-    client, peer = (f"http://127.0.0.1:{port}" for port in ports)
-    arguments = ["etcd", "--data-dir", str(root / "etcd"), "--listen-client-urls", client, "--unsafe-no-fsync"]
-    arguments += ["--advertise-client-urls", client, "--listen-peer-urls", peer]
-    arguments += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"]
-    etcd = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", ports[0])).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        for name in ("one", "two"):
-            (root / name).mkdir()
-            # The servers of a cluster share its certificates and keys.
-            if name == "two":
-                shutil.copytree(root / "one" / "data" / "tls", root / "two" / "data" / "tls")
-            cluster = PrivateCluster(root / name, f"--datastore-endpoint={client}")
-            made.append(cluster)
-            cluster.start()
-        one, two = made
-        body = {"metadata": {"name": "shared"}, "data": {"n": "1"}}
-        first = one.core.create_namespaced_config_map("default", body)
-        read = two.core.read_namespaced_config_map("shared", "default")
-        assert read.metadata.resource_version == first.metadata.resource_version
-        two.core.patch_namespaced_config_map("shared", "default", {"data": {"n": "2"}})
-        first.data = {"n": "3"}
-        with pytest.raises(ApiException) as caught:
-            one.core.replace_namespaced_config_map("shared", "default", first)
-        assert caught.value.status == 409
-        watch = kubernetes.watch.Watch()
-        seen = watch.stream(
-            one.core.list_namespaced_config_map,
-            "default",
-            field_selector="metadata.name=shared",
-            resource_version=first.metadata.resource_version,
-            timeout_seconds=2,
-        )
-        assert [each["object"].data for each in seen] == [{"n": "2"}]
-        one.kill()
-        two.core.create_namespaced_config_map("default", {"metadata": {"name": "after"}})
-        one.start()
-        assert one.core.read_namespaced_config_map("after", "default").metadata.name == "after"
-    finally:
-        for cluster in made:
-            cluster.stop()
-        etcd.terminate()
-        etcd.wait()
+    with etcd(root) as url:
+        try:
+            start_servers(root, made, url, "one", "two")
+            _share(*made)
+        finally:
+            for cluster in made:
+                cluster.stop()
+
+
+def _share(one: PrivateCluster, two: PrivateCluster) -> None:
+    body = {"metadata": {"name": "shared"}, "data": {"n": "1"}}
+    first = one.core.create_namespaced_config_map("default", body)
+    read = two.core.read_namespaced_config_map("shared", "default")
+    assert read.metadata.resource_version == first.metadata.resource_version
+    two.core.patch_namespaced_config_map("shared", "default", {"data": {"n": "2"}})
+    first.data = {"n": "3"}
+    with pytest.raises(ApiException) as caught:
+        one.core.replace_namespaced_config_map("shared", "default", first)
+    assert caught.value.status == 409
+    watch = kubernetes.watch.Watch()
+    seen = watch.stream(
+        one.core.list_namespaced_config_map,
+        "default",
+        field_selector="metadata.name=shared",
+        resource_version=first.metadata.resource_version,
+        timeout_seconds=2,
+    )
+    assert [each["object"].data for each in seen] == [{"n": "2"}]
+    one.kill()
+    two.core.create_namespaced_config_map("default", {"metadata": {"name": "after"}})
+    one.start()
+    assert one.core.read_namespaced_config_map("after", "default").metadata.name == "after"

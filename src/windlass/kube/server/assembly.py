@@ -64,6 +64,7 @@ from windlass.kube.api.webhooks import WebhookCaller
 from windlass.kube.client import Client
 from windlass.kube.controllers.certificates import CertificateController
 from windlass.kube.controllers.garbage_collector import GarbageCollector
+from windlass.kube.controllers.leader_election import LeaderElector
 from windlass.kube.controllers.namespaces import NamespaceController
 from windlass.kube.controllers.node_ipam import NodeIPAMController
 from windlass.kube.controllers.resource_quota import QuotaWriter, ResourceQuotaController
@@ -72,7 +73,7 @@ from windlass.kube.controllers.runner import Controller
 from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
 from windlass.kube.openapi import Documents
 from windlass.kube.schema.catalogue import Catalogue
-from windlass.kube.server import encryption
+from windlass.kube.server import encryption, identity
 from windlass.kube.server.access import Authentication, Authorization, keep_current
 from windlass.kube.server.arguments import Arguments
 from windlass.kube.server.bootstrap import bootstrap, publish_server
@@ -129,9 +130,9 @@ class Cluster:
         service = next(networks_of(self._arguments.service_cidr)[0].hosts())
         await bootstrap(client)
         await publish_server(client, str(service), self._published_address(), port, self._arguments.service_cidr)
-        for controller in self._controllers(client, pki):
-            controller.start()
-            self._undo.push_async_callback(controller.stop)
+        self._availability.start()
+        self._undo.push_async_callback(self._availability.stop)
+        await self._elect(client, pki)
         if not arguments.disable_agent:
             await self._start_node(client)
         context = ServingContext(*pki.paths("apiserver"), [pki.ca.certificate_pem, pki.front_proxy_ca.certificate_pem])
@@ -143,6 +144,25 @@ class Cluster:
             if path is not None:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 pki.kubeconfig(path, server=self.url, client="admin")
+
+    async def _elect(self, client: Client, pki: PKI) -> None:
+        """Controllers run in one server of a cluster, as long as it leads."""
+        leading = contextlib.AsyncExitStack()
+
+        async def lead() -> None:
+            for controller in self._controllers(client, pki):
+                controller.start()
+                leading.push_async_callback(controller.stop)
+
+        elector = LeaderElector(
+            client.named("system:kube-controller-manager"),
+            "kube-controller-manager",
+            identity.load(self._arguments.data_dir),
+            lead=lead,
+            yield_=leading.aclose,
+        )
+        self._undo.push_async_callback(elector.stop)
+        await elector.start()
 
     async def _start_node(self, client: Client) -> None:
         """The engine and the agent in this process."""
@@ -318,6 +338,7 @@ class Cluster:
         return Recorder(Policy(document), audit_log.write)
 
     def _controllers(self, client: Client, pki: PKI) -> list[Controller]:
+        """Those that only the leader runs, made anew each time it begins to lead."""
         return [
             NamespaceController(client),
             ServiceAccountController(client),
@@ -328,7 +349,6 @@ class Cluster:
             ResourceQuotaController(client),
             CertificateController(client, pki.ca),
             NodeIPAMController(client, networks_of(self._arguments.cluster_cidr)),
-            self._availability,
         ]
 
 
