@@ -85,7 +85,7 @@ class Leaf:
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if now < begin or now >= begin + (end - begin) * 2 / 3:
             return True
-        if certificate.subject != _subject(spec) or _alternative_names(certificate) != _wanted_names(spec):
+        if certificate.subject != subject(spec) or _alternative_names(certificate) != alternative_names(spec):
             return True
         return not authority.signed(certificate)
 
@@ -138,8 +138,8 @@ class Authority:
         key = new_key()
         certificate = self.certify(
             key.public_key(),
-            subject=_subject(spec),
-            names=_wanted_names(spec),
+            subject=subject(spec),
+            names=alternative_names(spec),
             usages=_extended(spec.server, spec.client),
             begin=now - _SKEW,
             end=now + spec.life,
@@ -230,12 +230,14 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         raise
 
 
-def _subject(spec: LeafSpec) -> x509.Name:
+def subject(spec: LeafSpec) -> x509.Name:
+    """The name of a leaf."""
     parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in spec.organizations]
     return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, spec.common_name)])
 
 
-def _wanted_names(spec: LeafSpec) -> list[x509.GeneralName]:
+def alternative_names(spec: LeafSpec) -> list[x509.GeneralName]:
+    """Its further names, in a fixed order."""
     addresses = sorted({str(ipaddress.ip_address(address)) for address in spec.addresses})
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in sorted(set(spec.dns_names))]
     return [*names, *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses)]

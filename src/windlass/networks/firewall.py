@@ -21,7 +21,8 @@
 ```
 
 - A container is reached from elsewhere only through a translated connection (`ct status dnat`), never directly by its
-  address, from outside as from another bridge: what is not published does not exist.
+  address, from outside as from another bridge: what is not published does not exist. A routed network is the exception:
+  its containers are reached by their addresses, and their packets keep them within the range that it is a part of.
 - Loopback works in the kernel: `route_localnet` on the bridge lets a translated 127.0.0.1 connection out, masquerade
   brings the answers back; `ingress` and the exclusion of loopback in `prerouting` keep remote packets out of it.
 - A container may connect to its own or a neighbour's published port (hairpin): then the source is masqueraded, too.
@@ -51,13 +52,17 @@ _JUMPS = ("into", "out-of", "leaving", "entering")
 
 @dataclass(frozen=True, kw_only=True)
 class BridgeRules:
-    """What the firewall knows of a bridge network: its name, subnets and switches."""
+    """What the firewall knows of a bridge network: its name, subnets and switches.
+
+    `routed`: ranges that the network is a part of; where there are any, everybody may connect to its containers.
+    """
 
     name: str
     subnets: tuple[Network, ...]
     icc: bool = True
     masquerade: bool = True
     internal: bool = False
+    routed: tuple[Network, ...] = ()
 
 
 class Translation(NamedTuple):
@@ -145,8 +150,10 @@ def _bridge(version: int, table: str, bridge: BridgeRules) -> str:
     if not bridge.internal:
         rules["into"].append("ct status dnat accept")
         if bridge.masquerade:
-            rules["leaving"] += [f"oifname != {name} {family} saddr {subnet} masquerade" for subnet in subnets]
-    rules["into"].append("drop")
+            near = ", ".join(str(each) for each in bridge.routed if each.version == version)
+            far = f" {family} daddr != {{ {near} }}" if near else ""
+            rules["leaving"] += [f"oifname != {name} {family} saddr {subnet}{far} masquerade" for subnet in subnets]
+    rules["into"].append("accept" if bridge.routed and not bridge.internal else "drop")
     if version == 4:
         rules["entering"].append(f"ip saddr {_LOOPBACK[4]} masquerade")
     lines = [f"add element {family} {table} bridges {{ {name} }}"]

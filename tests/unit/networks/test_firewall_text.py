@@ -67,3 +67,12 @@ def test_a_script_has_only_its_own_familys_addresses() -> None:
 def test_switches_become_rules(bridge: BridgeRules, present: list[str], absent: list[str]) -> None:
     script = render(4, "t", [bridge], [], [])
     assert all(text in script for text in present) and not any(text in script for text in absent)
+
+
+def test_a_routed_network_is_open_and_keeps_its_addresses_within_its_range() -> None:
+    rules = BridgeRules(name="wl0", subnets=(ip_network("10.42.1.0/24"),), routed=(ip_network("10.42.0.0/16"),))
+    script = render(4, "windlass", [rules], [], [])
+    assert "into-wl0 drop" not in script and "into-wl0 accept" in script
+    assert 'oifname != "wl0" ip saddr 10.42.1.0/24 ip daddr != { 10.42.0.0/16 } masquerade' in script
+    closed = render(4, "windlass", [BridgeRules(name="wl0", subnets=rules.subnets)], [], [])
+    assert "into-wl0 drop" in closed and "daddr != {" not in closed

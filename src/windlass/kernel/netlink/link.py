@@ -202,6 +202,7 @@ def new_vxlan(
     learning: bool = False,
     proxy: bool = False,
     miss: bool = False,
+    mac: str | None = None,
     mtu: int | None = None,
     master: int | None = None,
     up: bool = True,
@@ -216,7 +217,7 @@ def new_vxlan(
         data += attribute(_IFLA_VXLAN_LOCAL, local)
     if underlay is not None:
         data += u32(_IFLA_VXLAN_LINK, underlay)
-    return _create(name, "vxlan", data, _common(mac=None, mtu=mtu, master=master, group=None, alias=None), up=up)
+    return _create(name, "vxlan", data, _common(mac=mac, mtu=mtu, master=master, group=None, alias=None), up=up)
 
 
 def new_macvlan(

@@ -89,7 +89,14 @@ def parse_neighbour(reply: Reply) -> Neighbour:
     )
 
 
-def read_neighbours(netlink: NetlinkSocket, family: int) -> list[Neighbour]:
-    """The neighbour table of AF_INET or AF_INET6."""
+def read_neighbours(netlink: NetlinkSocket, family: int, *, index: int = 0) -> list[Neighbour]:
+    """The neighbour table of AF_INET or AF_INET6, of all links or of one."""
     replies = netlink.dump(Message(RTM_GETNEIGH, 0, _HEADER.pack(family, 0, 0, 0, 0), "neighbours"))
-    return [parse_neighbour(reply) for reply in replies]
+    return [each for each in map(parse_neighbour, replies) if not index or each.index == index]
+
+
+def read_stations(netlink: NetlinkSocket, index: int) -> list[Neighbour]:
+    """The stations behind a VXLAN tunnel; `address` is the other end of it."""
+    body = _HEADER.pack(_AF_BRIDGE, index, 0, 0, 0)
+    replies = netlink.dump(Message(RTM_GETNEIGH, 0, body, f"stations on link {index}"))
+    return [each for each in map(parse_neighbour, replies) if each.index == index]

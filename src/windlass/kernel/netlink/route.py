@@ -38,6 +38,7 @@ _RTN_UNICAST = 1
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
 _FRA_DST, _FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE = 1, 2, 6, 10, 15
 _FR_ACT_TO_TBL = 1
+_RTNH_F_ONLINK = 4
 _HEADER = struct.Struct("=BBBBBBBBI")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -82,14 +83,15 @@ def _message(
     *,
     table: int,
     priority: int | None,
+    onlink: bool = False,
 ) -> Message:
     if kind == RTM_DELROUTE:
         scope = _SCOPE_NOWHERE
     else:
         scope = _SCOPE_UNIVERSE if gateway is not None or destination.version == 6 else _SCOPE_LINK
     short = table if table < 256 else 0
-    header = (family_of(destination.version), destination.prefixlen, 0, 0, short, PROTOCOL_BOOT, scope, _RTN_UNICAST, 0)
-    body = _HEADER.pack(*header)
+    header = (family_of(destination.version), destination.prefixlen, 0, 0, short, PROTOCOL_BOOT, scope, _RTN_UNICAST)
+    body = _HEADER.pack(*header, _RTNH_F_ONLINK if onlink else 0)
     if destination.prefixlen:
         body += attribute(_RTA_DST, destination.network_address.packed)
     if gateway is not None:
@@ -114,10 +116,16 @@ def new_route(
     table: int = TABLE_MAIN,
     priority: int | None = None,
     replace: bool = False,
+    onlink: bool = False,
 ) -> Message:
-    """Add (or `replace`) a route by a gateway, by a link's index, or both. `priority` is the metric."""
+    """Add (or `replace`) a route by a gateway, by a link's index, or both. `priority` is the metric.
+
+    `onlink`: the gateway is on the link, although no address of the link says so.
+    """
     flags = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
-    return _message(RTM_NEWROUTE, flags, destination, gateway, index, source, table=table, priority=priority)
+    return _message(
+        RTM_NEWROUTE, flags, destination, gateway, index, source, table=table, priority=priority, onlink=onlink
+    )
 
 
 def delete_route(

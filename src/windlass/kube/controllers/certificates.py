@@ -1,4 +1,9 @@
-"""csrapproving, csrsigning, csrcleaner: kubelets' certificate requests are approved, approved ones signed, old ones go.
+"""csrapproving, csrsigning, csrcleaner: nodes' certificate requests are approved, approved ones signed, old ones go.
+
+    kube-apiserver-client-kubelet   the asker may create certificatesigningrequests/selfnodeclient (its own next one)
+                                    or …/nodeclient (anybody's first one): RBAC says who that is
+    kubelet-serving                 the asker's own, for addresses and names that its Node has
+    windlass.dev/agent              the asking node's own
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/
 """
@@ -10,25 +15,33 @@ import datetime
 from typing import Any
 
 from windlass.cluster.certificates import Authority
-from windlass.cluster.signing import RefusedRequest, load_request, sign
+from windlass.cluster.signing import (
+    AGENT,
+    AGENT_PREFIX,
+    KUBELET_CLIENT,
+    KUBELET_SERVING,
+    NODE_GROUP,
+    NODE_PREFIX,
+    SIGNERS,
+    RefusedRequest,
+    check,
+    common_name,
+    load_request,
+    names_of,
+    sign,
+)
 from windlass.kube.api import times
+from windlass.kube.api.authorization.chain import decide
 from windlass.kube.api.custom.establishing import condition
+from windlass.kube.api.identity import Attributes, Authorizer, User
 from windlass.kube.api.resource import Object
 from windlass.kube.client import Client
 from windlass.kube.controllers.runner import Controller, Key
 
 _GROUP, _PLURAL = "certificates.k8s.io", "certificatesigningrequests"
-_SIGNERS = frozenset(
-    {
-        "kubernetes.io/kube-apiserver-client",
-        "kubernetes.io/kube-apiserver-client-kubelet",
-        "kubernetes.io/kubelet-serving",
-        "kubernetes.io/legacy-unknown",
-    }
-)
-_KUBELET = "kubernetes.io/kube-apiserver-client-kubelet"
-_BOOTSTRAPPERS = "system:bootstrappers"
 _HOUR = 3600.0
+_NODE_SECONDS = 5.0
+"""How soon a serving certificate's request is looked at again, whose Node does not yet say its addresses."""
 
 
 class CertificateController(Controller):
@@ -36,9 +49,10 @@ class CertificateController(Controller):
 
     name = "certificate-controller"
 
-    def __init__(self, client: Client, authority: Authority) -> None:
+    def __init__(self, client: Client, authority: Authority, authorizer: Authorizer) -> None:
         super().__init__(client)
         self._authority = authority
+        self._authorizer = authorizer
 
     def subscribe(self) -> None:
         """Certificate requests."""
@@ -58,10 +72,12 @@ class CertificateController(Controller):
         if condition(request, "Denied") or condition(request, "Failed"):
             return rest
         if not condition(request, "Approved"):
-            if self._is_kubelets_own(request):
-                await self._note(name, "Approved", "AutoApproved", "Auto approving kubelet client certificate")
+            if message := await self._approval(request):
+                await self._note(name, "Approved", "AutoApproved", message)
+            elif spec["signerName"] == KUBELET_SERVING:
+                return _NODE_SECONDS
             return rest
-        if (request.get("status") or {}).get("certificate") or spec["signerName"] not in _SIGNERS:
+        if (request.get("status") or {}).get("certificate") or spec["signerName"] not in SIGNERS:
             return rest
         try:
             pem = sign(
@@ -82,14 +98,48 @@ class CertificateController(Controller):
         await self.client.update(_GROUP, _PLURAL, "", name, change, subresource="status")
         return rest
 
-    @staticmethod
-    def _is_kubelets_own(request: Object) -> bool:
-        """A node's first certificate, asked for with a bootstrap token, or its next one, asked for by itself."""
+    async def _approval(self, request: Object) -> str:
+        """The words with which a request is approved, "" where it has to wait for a person."""
         spec = request["spec"]
-        if spec.get("signerName") != _KUBELET:
-            return False
-        groups = spec.get("groups") or ()
-        return _BOOTSTRAPPERS in groups or "system:nodes" in groups
+        signer = spec["signerName"]
+        if signer not in (KUBELET_CLIENT, KUBELET_SERVING, AGENT):
+            return ""
+        try:
+            asked = load_request(base64.b64decode(spec["request"]))
+            if check(asked, signer, spec.get("usages") or ()):
+                return ""
+            name, names = common_name(asked), names_of(asked)
+        except RefusedRequest:
+            return ""
+        user = User(
+            spec.get("username") or "",
+            spec.get("uid") or "",
+            tuple(spec.get("groups") or ()),
+            {key: tuple(values) for key, values in (spec.get("extra") or {}).items()},
+        )
+        if signer == KUBELET_CLIENT:
+            if name == user.name and await self._may(user, "selfnodeclient"):
+                return "Auto approving self kubelet client certificate after SubjectAccessReview."
+            if await self._may(user, "nodeclient"):
+                return "Auto approving kubelet client certificate after SubjectAccessReview."
+            return ""
+        if NODE_GROUP not in user.groups or not user.name.startswith(NODE_PREFIX):
+            return ""
+        node = user.name.removeprefix(NODE_PREFIX)
+        if signer == AGENT:
+            return "Auto approving the agent of the node that asks." if name == AGENT_PREFIX + node else ""
+        if name == user.name and names and set(names) <= self._names_of_node(node):
+            return "Auto approving kubelet serving certificate: its names are those of the node that asks."
+        return ""
+
+    async def _may(self, user: User, subresource: str) -> bool:
+        attributes = Attributes(user, "create", _GROUP, "*", _PLURAL, subresource)
+        return (await decide(self._authorizer, attributes)).allowed
+
+    def _names_of_node(self, name: str) -> set[str]:
+        """The addresses and names that a Node says it has."""
+        node = self.cache.get("", "nodes", "", name) or {}
+        return {str(each.get("address")) for each in (node.get("status") or {}).get("addresses") or ()}
 
     def _rest_of_life(self, request: Object) -> float:
         age = self.client.env.now() - times.parse_time(request["metadata"]["creationTimestamp"])

@@ -22,7 +22,7 @@ from windlass.kube.node.runtime import PodRuntime
 from windlass.kube.node.settings import NodeSettings
 from windlass.kube.node.volumes import Volumes
 from windlass.kube.node.volumes.volume import Token
-from windlass.networks.creation import NAMES
+from windlass.networks.creation import MTU, NAMES, ROUTED
 
 Object = dict[str, Any]
 
@@ -140,13 +140,14 @@ class NodeAgent:
             if any(entry.get("Subnet") == cidr for entry in networks.inspect(NETWORK)["IPAM"]["Config"]):
                 return
             await networks.remove(NETWORK)
+        settings = self._settings
         gateway = str(next(ipaddress.ip_network(cidr).hosts()))
         await networks.create(
             {
                 "Name": NETWORK,
                 "Driver": "bridge",
                 "IPAM": {"Config": [{"Subnet": cidr, "Gateway": gateway}]},
-                "Options": {NAMES: "false"},
+                "Options": {NAMES: "false", MTU: str(settings.mtu), ROUTED: settings.cluster_cidr},
                 "Labels": {"dev.windlass.kubernetes": "pods"},
             }
         )

@@ -23,6 +23,8 @@ class NodeSettings:
     static_manifests: a directory whose files are pods of this node, or None.
     kubelet_port: where the agent's own API is served, 0 for nowhere.
     max_pods: no more than these run at once.
+    cluster_cidr: the ranges that all nodes' pods are in, separated by commas: within them nothing is translated.
+    mtu: bytes of pods' packets.
     """
 
     name: str
@@ -37,3 +39,5 @@ class NodeSettings:
     static_manifests: Path | None = None
     kubelet_port: int = 0
     max_pods: int = 110
+    cluster_cidr: str = ""
+    mtu: int = 1500

@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from windlass.cluster.overlay import BACKENDS
 from windlass.kube.admission.chain import ORDER
 from windlass.kube.api import times
 
@@ -93,6 +94,8 @@ class Arguments:
     service_cidr: str
     cluster_cidr: str
     domain: str
+    token: str
+    backend: str
     node: NodeFlags
     authentication: AuthenticationFlags
     authorization: AuthorizationFlags
@@ -158,6 +161,18 @@ def parser() -> argparse.ArgumentParser:
     add("--service-cidr", default="10.43.0.0/16", metavar="CIDR", help="addresses of services (default %(default)s)")
     add("--cluster-cidr", default="10.42.0.0/16", metavar="CIDR", help="addresses of pods (default %(default)s)")
     add("--cluster-domain", default="cluster.local", metavar="NAME", help="(default %(default)s)")
+    add(
+        "--token",
+        default="",
+        metavar="TOKEN",
+        help="what nodes join with, <id>.<secret> (default: that of <data-dir>/token, made at the first start)",
+    )
+    add(
+        "--flannel-backend",
+        choices=BACKENDS,
+        default=BACKENDS[0],
+        help="how packets get from node to node (default %(default)s)",
+    )
     _add_authentication(found)
     _add_authorization(found)
     add(
@@ -179,14 +194,17 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="seats of all priority levels together (default %(default)s)",
     )
-    _add_node(found)
+    found.add_argument_group("node").add_argument(
+        "--disable-agent", action="store_true", help="run no node in this process"
+    )
+    add_node_flags(found)
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(default %(default)s)")
     return found
 
 
-def _add_node(found: argparse.ArgumentParser) -> None:
+def add_node_flags(found: argparse.ArgumentParser) -> None:
+    """The flags that servers' and agents' nodes share."""
     add = found.add_argument_group("node").add_argument
-    add("--disable-agent", action="store_true", help="run no node in this process")
     add("--node-name", default="", metavar="NAME", help="(default: the host name)")
     add("--node-ip", default="", metavar="ADDRESS", help="the node's address (default: that of the default route)")
     add("--node-label", action="append", type=_label, default=[], metavar="KEY=VALUE", help="a label of the node")
@@ -221,13 +239,14 @@ def _taint(text: str) -> dict[str, str]:
     return {"key": key, "effect": effect} | ({"value": value} if value else {})
 
 
-def _node(found: argparse.Namespace, data_dir: Path) -> NodeFlags:
+def node_flags(found: argparse.Namespace, data_dir: Path, program: str, default: Path) -> NodeFlags:
+    """Their values for a program whose data are in `data_dir`, or usually in `default`."""
     if found.exec_root is not None:
         exec_root = found.exec_root.absolute()
-    elif data_dir == DEFAULT_DIRECTORY:
-        exec_root = _EXEC_ROOTS / "server"
+    elif data_dir == default:
+        exec_root = _EXEC_ROOTS / program
     else:
-        exec_root = _EXEC_ROOTS / f"server-{hashlib.sha256(str(data_dir).encode()).hexdigest()[:8]}"
+        exec_root = _EXEC_ROOTS / f"{program}-{hashlib.sha256(str(data_dir).encode()).hexdigest()[:8]}"
     return NodeFlags(
         name=found.node_name,
         address=found.node_ip,
@@ -374,8 +393,10 @@ def parse_arguments(argv: list[str]) -> Arguments:
         datastore_key=found.datastore_keyfile,
         service_cidr=found.service_cidr,
         cluster_cidr=found.cluster_cidr,
-        node=_node(found, data_dir),
+        node=node_flags(found, data_dir, "server", DEFAULT_DIRECTORY),
         domain=found.cluster_domain,
+        token=found.token,
+        backend=found.flannel_backend,
         authentication=_authentication(found),
         authorization=_authorization(found),
         encryption_config=found.encryption_provider_config,

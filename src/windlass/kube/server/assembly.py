@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from windlass import __version__
 from windlass.cluster.pki import PKI, ServingContext, utc_now
+from windlass.cluster.signing import AGENT_PREFIX
 from windlass.http import Request, Response, Server
 from windlass.kube.admission.chain import Chain, Plugin, choose
 from windlass.kube.admission.plugins import builtin as builtin_plugins
@@ -33,6 +34,7 @@ from windlass.kube.admission.plugins.resource_quota import ResourceQuota
 from windlass.kube.admission.plugins.role_escalation import RoleEscalation
 from windlass.kube.admission.policies import MutatingAdmissionPolicy, ValidatingAdmissionPolicy
 from windlass.kube.admission.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
+from windlass.kube.agent.configuration import ClusterConfiguration
 from windlass.kube.aggregation import Aggregator, AvailabilityController
 from windlass.kube.api import reviews, yamlform
 from windlass.kube.api.allocation import ServiceHook, networks_of
@@ -77,6 +79,7 @@ from windlass.kube.server import encryption, identity
 from windlass.kube.server.access import Authentication, Authorization, keep_current
 from windlass.kube.server.arguments import Arguments
 from windlass.kube.server.bootstrap import bootstrap, publish_server
+from windlass.kube.server.joining import authority_page, ensure_node_token
 from windlass.store import Store, open_store
 
 log = logging.getLogger("windlass.kube.server")
@@ -130,6 +133,8 @@ class Cluster:
         service = next(networks_of(self._arguments.service_cidr)[0].hosts())
         await bootstrap(client)
         await publish_server(client, str(service), self._published_address(), port, self._arguments.service_cidr)
+        await self._configuration().publish(client)
+        await ensure_node_token(client, arguments.data_dir / "token", pki.ca.certificate_pem, arguments.token)
         self._availability.start()
         self._undo.push_async_callback(self._availability.stop)
         await self._elect(client, pki)
@@ -164,21 +169,29 @@ class Cluster:
         self._undo.push_async_callback(elector.stop)
         await elector.start()
 
+    def _configuration(self) -> ClusterConfiguration:
+        arguments = self._arguments
+        hosts = networks_of(arguments.service_cidr)[0].hosts()
+        return ClusterConfiguration(
+            cluster_cidr=arguments.cluster_cidr,
+            service_cidr=arguments.service_cidr,
+            cluster_dns=str(next(itertools.islice(hosts, 9, None))),
+            cluster_domain=arguments.domain,
+            backend=arguments.backend,
+        )
+
     async def _start_node(self, client: Client) -> None:
         """The engine and the agent in this process."""
         from windlass.kube.server.node import LocalNode, node_name
 
         arguments = self._arguments
-        service_hosts = networks_of(arguments.service_cidr)[0].hosts()
-        dns = next(itertools.islice(service_hosts, 9, None))
-
         node = LocalNode(
             arguments.node,
             client.named(f"system:node:{node_name(arguments.node)}"),
+            client.named(f"{AGENT_PREFIX}{node_name(arguments.node)}"),
             data_dir=arguments.data_dir / "agent",
             address=arguments.node.address or self._published_address(),
-            cluster_dns=[str(dns)],
-            domain=arguments.domain,
+            configuration=self._configuration(),
         )
         self._undo.push_async_callback(node.stop)
         await node.start()
@@ -251,6 +264,7 @@ class Cluster:
         self._undo.push_async_callback(caller.close)
         authorization = Authorization(arguments.authorization, cache)
         authorizer, rbac = authorization.chain, authorization.rbac
+        self._authorizer = authorizer
         admission = Chain(())
         env = Environment(store, registry, admission)
         env.hooks[b"/registry/services/"] = ServiceHook(cache, networks_of(arguments.service_cidr))
@@ -310,6 +324,7 @@ class Cluster:
                     lambda: accounts.discovery(f"{self.url}/openid/v1/jwks")
                 ),
                 "/openid/v1/jwks": _document(accounts.key_set),
+                "/cacerts": authority_page(pki.ca.certificate_pem),
             },
             metrics=metrics,
             outside=aggregator.outside,
@@ -347,7 +362,7 @@ class Cluster:
             GarbageCollector(client),
             EstablishingController(client),
             ResourceQuotaController(client),
-            CertificateController(client, pki.ca),
+            CertificateController(client, pki.ca, self._authorizer),
             NodeIPAMController(client, networks_of(self._arguments.cluster_cidr)),
         ]
 

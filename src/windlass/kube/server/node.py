@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 
 from windlass.daemon.arguments import Arguments as DaemonArguments
@@ -14,6 +13,8 @@ from windlass.daemon.service import Daemon
 from windlass.daemon.settings import Settings
 from windlass.engine.core import default_cgroup_parent
 from windlass.errors import WindlassError
+from windlass.kube.agent.configuration import ClusterConfiguration
+from windlass.kube.agent.overlay import NodeOverlay
 from windlass.kube.client import APIClient
 from windlass.kube.controllers.events import EventRecorder
 from windlass.kube.node.agent import NodeAgent
@@ -31,24 +32,24 @@ def node_name(flags: NodeFlags) -> str:
 
 
 class LocalNode:
-    """`start`, then `stop`; pods go on. `client` writes as the node."""
+    """`start`, then `stop`; pods go on. `client` writes as the node, `network_client` reads the cluster's network."""
 
     def __init__(
         self,
         flags: NodeFlags,
         client: APIClient,
+        network_client: APIClient,
         *,
         data_dir: Path,
         address: str,
-        cluster_dns: Sequence[str],
-        domain: str,
+        configuration: ClusterConfiguration,
     ) -> None:
         self._flags = flags
         self._client = client
+        self._network_client = network_client
         self._data_dir = data_dir
         self._address = address
-        self._cluster_dns = cluster_dns
-        self._domain = domain
+        self._configuration = configuration
         self._undo = contextlib.AsyncExitStack()
         self.agent: NodeAgent | None = None
 
@@ -67,18 +68,23 @@ class LocalNode:
         await daemon.start()
         self._undo.push_async_callback(daemon.stop)
         name = node_name(flags)
+        overlay = NodeOverlay(self._network_client, name, self._address, self._configuration)
+        self._undo.push_async_callback(overlay.stop)
         node = NodeSettings(
             name=name,
             address=self._address,
             hostname=socket.gethostname(),
             data_dir=self._data_dir,
             cgroup_parent=default_cgroup_parent(flags.exec_root),
-            cluster_dns=self._cluster_dns,
-            cluster_domain=self._domain,
+            cluster_dns=[self._configuration.cluster_dns],
+            cluster_domain=self._configuration.cluster_domain,
             labels=dict(flags.labels),
             taints=flags.taints,
             max_pods=flags.max_pods,
+            cluster_cidr=self._configuration.cluster_cidr,
+            mtu=overlay.mtu(),
         )
+        overlay.start()
         recorder = EventRecorder(self._client, "kubelet", host=name)
         self.agent = NodeAgent(daemon.engine, self._client, node, recorder=recorder)
         self._undo.push_async_callback(self.agent.stop)

@@ -66,6 +66,7 @@ class BridgeConfig:
     icc: bool = True
     masquerade: bool = True
     internal: bool = False
+    routed: tuple[Network, ...] = ()
     owned: bool = True
     group: int = 0
 
@@ -159,6 +160,7 @@ class BridgeNetwork:
             icc=config.icc,
             masquerade=config.masquerade,
             internal=config.internal,
+            routed=config.routed,
         )
 
     @property

@@ -3,7 +3,7 @@
 Each rule is one line: verbs, API groups, resources and, rarely, names; "core" is the group without a name and `READ`,
 `WRITE` stand for their verbs. A line that begins with "get /" lists paths. `reconcile` adds what is missing to what is
 stored; what an administrator added stays, and an object with the annotation
-`rbac.authorization.kubernetes.io/autoupdate: "false"` is left alone.
+`rbac.authorization.kubernetes.io/autoupdate: "false"` is left alone. Names with `windlass:` are ours: who may join.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/rbac/#default-roles-and-role-bindings
 """
@@ -467,8 +467,53 @@ BINDINGS: Mapping[tuple[str, str], tuple[str, tuple[str, ...]]] = {
 }
 
 
+_NODES, _BOOTSTRAPPERS = "Group system:nodes", "Group system:bootstrappers"
+CLUSTER_CONFIGURATION = "windlass-cluster"
+"""The ConfigMap in kube-system that tells agents of the cluster's networks."""
+JOINING_ROLES: Mapping[str, Sequence[str]] = {
+    "windlass:authorities": ("get /cacerts",),
+    "windlass:agent": (
+        "READ core services,nodes,namespaces,pods",
+        "READ discovery.k8s.io endpointslices",
+        "READ networking.k8s.io networkpolicies",
+        EVENTS,
+    ),
+}
+JOINING_BINDINGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "windlass:authorities": ("windlass:authorities", (_AUTHENTICATED, _UNAUTHENTICATED)),
+    "windlass:agent": ("windlass:agent", ("Group system:windlass:agents",)),
+    "windlass:node-bootstrapper": ("system:node-bootstrapper", (_BOOTSTRAPPERS,)),
+    "windlass:node-autoapprove-bootstrap": (
+        f"system:{_CSR}:certificatesigningrequests:nodeclient",
+        (_BOOTSTRAPPERS,),
+    ),
+    "windlass:node-autoapprove-certificate-rotation": (
+        f"system:{_CSR}:certificatesigningrequests:selfnodeclient",
+        (_NODES,),
+    ),
+}
+
+
 def objects() -> list[tuple[str, Object]]:
     """Every default object beside its resource: roles first, so that a binding never stands without its role."""
+    return [*_upstream(), *_joining()]
+
+
+def _joining() -> list[tuple[str, Object]]:
+    """What lets nodes join with a bootstrap token, and agents read what they need."""
+    found: list[tuple[str, Object]] = []
+    for name, lines in JOINING_ROLES.items():
+        found.append(("clusterroles", _role("ClusterRole", "", name, lines)))
+    for name, (role, subjects) in JOINING_BINDINGS.items():
+        found.append(("clusterrolebindings", _binding("", name, "ClusterRole", role, subjects)))
+    name = "windlass:cluster-configuration"
+    rules = (f"get core configmaps {CLUSTER_CONFIGURATION}",)
+    found.append(("roles", _role("Role", "kube-system", name, rules)))
+    found.append(("rolebindings", _binding("kube-system", name, "Role", name, (_NODES, _BOOTSTRAPPERS))))
+    return found
+
+
+def _upstream() -> list[tuple[str, Object]]:
     found: list[tuple[str, Object]] = []
     for name, lines in CLUSTER_ROLES.items():
         found.append(("clusterroles", _role("ClusterRole", "", name, lines)))
