@@ -99,6 +99,8 @@ GROUPED = {
 SERVERS = {
     "daemon": "Start the engine",
     "server": "Run a Kubernetes API server",
+    "agent": "Run a node of a Kubernetes cluster",
+    "token": "Manage the tokens by which nodes join",
     "runtime": "An OCI runtime with runc's command line",
     "completion": "Print a completion script for bash, zsh or fish",
 }
@@ -284,6 +286,14 @@ def _server(name: str, words: list[str]) -> int:
         from windlass.kube.server import main as server
 
         return server.main(words)
+    if name == "agent":
+        from windlass.kube.agent import main as agent
+
+        return agent.main(words)
+    if name == "token":
+        from windlass.kube.tokens import command as token
+
+        return token.main(words)
     if name == "runtime":
         from windlass.runtime import command
 

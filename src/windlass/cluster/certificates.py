@@ -85,9 +85,12 @@ class Leaf:
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if now < begin or now >= begin + (end - begin) * 2 / 3:
             return True
-        if certificate.subject != subject(spec) or _alternative_names(certificate) != alternative_names(spec):
-            return True
-        return not authority.signed(certificate)
+        return not self.says(spec) or not authority.signed(certificate)
+
+    def says(self, spec: LeafSpec) -> bool:
+        """Whether it is for these names."""
+        found = self.certificate
+        return found.subject == subject(spec) and _alternative_names(found) == alternative_names(spec)
 
 
 class Authority:

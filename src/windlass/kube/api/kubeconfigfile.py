@@ -1,4 +1,4 @@
-"""Servers that a kubeconfig file names: how this server reaches its own webhooks.
+"""Servers that a kubeconfig file names: how this server reaches its own webhooks, and commands reach a server.
 
     current-context ─▶ cluster: server, authorities     ─┐
                     └▶ user: certificate, token, password ┴▶ POST of an object, the object that answers
@@ -46,6 +46,7 @@ class KubeconfigServer:
         parts = urlsplit(self.url)
         if parts.scheme not in ("https", "http") or not parts.hostname:
             raise BadConfiguration(f"{path}: the cluster's server must be a URL")
+        self.authority = self._data(cluster, "certificate-authority")
         self._server_name = cluster.get("tls-server-name") or None
         self._context = self._tls(cluster, user) if parts.scheme == "https" else None
         self._headers = self._authorization(user)
@@ -72,8 +73,7 @@ class KubeconfigServer:
 
     def _tls(self, cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
         try:
-            authorities = self._data(cluster, "certificate-authority").decode()
-            context = ssl.create_default_context(cadata=authorities or None)
+            context = ssl.create_default_context(cadata=self.authority.decode() or None)
             if cluster.get("insecure-skip-tls-verify"):
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             certificate, key = self._data(user, "client-certificate"), self._data(user, "client-key")
@@ -96,6 +96,14 @@ class KubeconfigServer:
             pair = f"{user['username']}:{user.get('password', '')}".encode()
             return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
         return {}
+
+    def context(self) -> ssl.SSLContext:
+        """The TLS context."""
+        return self._context if self._context is not None else ssl.create_default_context()
+
+    def headers(self) -> dict[str, str]:
+        """What each request says of the user."""
+        return self._headers
 
     async def post(self, obj: dict[str, Any], *, seconds: float) -> dict[str, Any]:
         """Send an object; the object that answers, {} where the answer is empty.

@@ -40,8 +40,6 @@ from windlass.kube.controllers.runner import Controller, Key
 
 _GROUP, _PLURAL = "certificates.k8s.io", "certificatesigningrequests"
 _HOUR = 3600.0
-_NODE_SECONDS = 5.0
-"""How soon a serving certificate's request is looked at again, whose Node does not yet say its addresses."""
 
 
 class CertificateController(Controller):
@@ -55,8 +53,9 @@ class CertificateController(Controller):
         self._authorizer = authorizer
 
     def subscribe(self) -> None:
-        """Certificate requests."""
+        """Certificate requests, and Nodes, whose addresses are what some of them wait for."""
         self.watch(_GROUP, _PLURAL)
+        self.watch("", "nodes", self._of_node)
 
     async def reconcile(self, key: Key) -> float | None:
         """Approve, sign, or clean."""
@@ -74,8 +73,6 @@ class CertificateController(Controller):
         if not condition(request, "Approved"):
             if message := await self._approval(request):
                 await self._note(name, "Approved", "AutoApproved", message)
-            elif spec["signerName"] == KUBELET_SERVING:
-                return _NODE_SECONDS
             return rest
         if (request.get("status") or {}).get("certificate") or spec["signerName"] not in SIGNERS:
             return rest
@@ -97,6 +94,16 @@ class CertificateController(Controller):
 
         await self.client.update(_GROUP, _PLURAL, "", name, change, subresource="status")
         return rest
+
+    def _of_node(self, node: Object) -> list[Key]:
+        user = NODE_PREFIX + node["metadata"]["name"]
+        return [
+            ("", each["metadata"]["name"])
+            for each in self.cache.list(_GROUP, _PLURAL)
+            if each["spec"].get("username") == user
+            and each["spec"]["signerName"] == KUBELET_SERVING
+            and not condition(each, "Approved")
+        ]
 
     async def _approval(self, request: Object) -> str:
         """The words with which a request is approved, "" where it has to wait for a person."""

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 import orjson
@@ -31,9 +31,24 @@ JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
 
 
+class Identity(Protocol):
+    """Who we are, and whom we believe."""
+
+    def context(self) -> ssl.SSLContext:
+        """A fresh TLS context. Raises OSError (ssl.SSLError is one)."""
+        ...
+
+    def headers(self) -> Mapping[str, str]:
+        """What each request says of us."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """Who we are: a client certificate, a token, or nobody. `authority` (PEM) signed the server's certificate."""
+    """Who we are: a client certificate, a token, or nobody. `authority` (PEM) signed the server's certificate.
+
+    Without `key`, the certificate's file has it, too.
+    """
 
     authority: bytes
     certificate: Path | None = None
@@ -48,11 +63,15 @@ class Credentials:
             context.load_cert_chain(self.certificate, self.key)
         return context
 
+    def headers(self) -> Mapping[str, str]:
+        """See `Identity.headers`."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
 
 class Transport:
     """Connections to one server."""
 
-    def __init__(self, url: str, credentials: Credentials, *, agent: str = "windlass") -> None:
+    def __init__(self, url: str, credentials: Identity, *, agent: str = "windlass") -> None:
         """Raises OSError: the certificate cannot be read."""
         self.url = url.rstrip("/")
         self._credentials = credentials
@@ -124,9 +143,7 @@ class Transport:
         timeout: aiohttp.ClientTimeout,
     ) -> Any:
         if self._session is None:
-            headers = {"Accept": JSON, "User-Agent": self._agent}
-            if self._credentials.token:
-                headers["Authorization"] = f"Bearer {self._credentials.token}"
+            headers = {"Accept": JSON, "User-Agent": self._agent, **self._credentials.headers()}
             self._session = aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0))
         return self._session.request(
             method,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,19 +195,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="seats of all priority levels together (default %(default)s)",
     )
-    found.add_argument_group("node").add_argument(
-        "--disable-agent", action="store_true", help="run no node in this process"
-    )
-    add_node_flags(found)
+    node = found.add_argument_group("node").add_argument
+    node("--disable-agent", action="store_true", help="run no node in this process")
+    add_node_flags(node)
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="(default %(default)s)")
     return found
 
 
-def add_node_flags(found: argparse.ArgumentParser) -> None:
+def add_node_flags(add: Callable[..., argparse.Action]) -> None:
     """The flags that servers' and agents' nodes share."""
-    add = found.add_argument_group("node").add_argument
     add("--node-name", default="", metavar="NAME", help="(default: the host name)")
-    add("--node-ip", default="", metavar="ADDRESS", help="the node's address (default: that of the default route)")
+    add(
+        "--node-ip", "-i", default="", metavar="ADDRESS", help="the node's address (default: that of the default route)"
+    )
     add("--node-label", action="append", type=_label, default=[], metavar="KEY=VALUE", help="a label of the node")
     add(
         "--node-taint", action="append", type=_taint, default=[], metavar="KEY=VALUE:EFFECT", help="a taint of the node"

@@ -21,6 +21,8 @@ _ALLOWED = frozenset(
         "kubernetes.io/hostname",
         "kubernetes.io/arch",
         "kubernetes.io/os",
+        "beta.kubernetes.io/arch",
+        "beta.kubernetes.io/os",
         "beta.kubernetes.io/instance-type",
         "node.kubernetes.io/instance-type",
         "failure-domain.beta.kubernetes.io/region",
