@@ -135,6 +135,25 @@ async def test_a_bootstrap_token_is_good_for_a_first_certificate_alone(cluster: 
             assert caught.value.code == 403
 
 
+async def test_a_second_machine_does_not_take_the_place_of_one_that_is_alive(cluster: PrivateCluster) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    for name, renewed in (("alive", now), ("silent", now - datetime.timedelta(seconds=39.5))):
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": name, "namespace": "kube-node-lease"},
+            "spec": {"leaseDurationSeconds": 40, "renewTime": f"{renewed:%Y-%m-%dT%H:%M:%S.%fZ}"},
+        }
+        await asyncio.to_thread(cluster.kubectl, "create", "-f", "-", stdin=json.dumps(lease))
+    async with client_of(cluster, token=token_of(cluster).bootstrap) as client:
+        asked = [
+            await ask(client, signing.KUBELET_CLIENT, CLIENT, LeafSpec(f"system:node:{name}", ("system:nodes",)))
+            for name in ("alive", "silent")
+        ]
+        assert await is_approved(client, asked[1], 3)
+        assert not await is_approved(client, asked[0])
+
+
 async def test_certificates_renew_themselves_before_they_end(cluster: PrivateCluster, tmp_path: Path) -> None:
     pem = authority_of(cluster)
     kind, now = certificates.kubelet("r"), utc_now()

@@ -166,4 +166,5 @@ async def _signed(client: APIClient, kind: Kind, request: bytes, seconds: float)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
     except TimeoutError:
-        raise NotSigned(f"certificate request {name} of {kind.spec.common_name} is not signed yet") from None
+        why = "a node of this name may be alive, or an administrator has to approve it"
+        raise NotSigned(f"certificate request {name} of {kind.spec.common_name} is not signed yet: {why}") from None

@@ -1,7 +1,8 @@
 """csrapproving, csrsigning, csrcleaner: nodes' certificate requests are approved, approved ones signed, old ones go.
 
     kube-apiserver-client-kubelet   the asker may create certificatesigningrequests/selfnodeclient (its own next one)
-                                    or …/nodeclient (anybody's first one): RBAC says who that is
+                                    or …/nodeclient (anybody's first one): RBAC says who that is; not as long as a node
+                                    of that name is alive
     kubelet-serving                 the asker's own, for addresses and names that its Node has
     windlass.dev/agent              the asking node's own
 
@@ -71,6 +72,8 @@ class CertificateController(Controller):
         if condition(request, "Denied") or condition(request, "Failed"):
             return rest
         if not condition(request, "Approved"):
+            if wait := self._until_silent(request):
+                return min(wait, rest)
             if message := await self._approval(request):
                 await self._note(name, "Approved", "AutoApproved", message)
             return rest
@@ -94,6 +97,27 @@ class CertificateController(Controller):
 
         await self.client.update(_GROUP, _PLURAL, "", name, change, subresource="status")
         return rest
+
+    def _until_silent(self, request: Object) -> float:
+        """Seconds until a node that somebody else asks for has been silent for as long as its lease lasts; 0 if it has.
+
+        So a second machine of the same name does not take the first one's place while that is alive.
+        """
+        spec = request["spec"]
+        if spec["signerName"] != KUBELET_CLIENT:
+            return 0.0
+        try:
+            name = common_name(load_request(base64.b64decode(spec["request"])))
+        except RefusedRequest:
+            return 0.0
+        if name == spec.get("username"):
+            return 0.0
+        lease = self.cache.get("coordination.k8s.io", "leases", "kube-node-lease", name.removeprefix(NODE_PREFIX)) or {}
+        state = lease.get("spec") or {}
+        if not state.get("renewTime"):
+            return 0.0
+        end = times.parse_time(state["renewTime"]) + float(state.get("leaseDurationSeconds") or 0)
+        return max(end - self.client.env.now(), 0.0)
 
     def _of_node(self, node: Object) -> list[Key]:
         user = NODE_PREFIX + node["metadata"]["name"]

@@ -79,6 +79,7 @@ from windlass.kube.server import encryption, identity
 from windlass.kube.server.access import Authentication, Authorization, keep_current
 from windlass.kube.server.arguments import Arguments
 from windlass.kube.server.bootstrap import bootstrap, publish_server
+from windlass.kube.server.endpoints import ServerEndpoints
 from windlass.kube.server.joining import authority_page, ensure_node_token
 from windlass.store import Store, open_store
 
@@ -132,12 +133,17 @@ class Cluster:
         api, client = self._assemble(store, pki)
         service = next(networks_of(self._arguments.service_cidr)[0].hosts())
         await bootstrap(client)
-        await publish_server(client, str(service), self._published_address(), port, self._arguments.service_cidr)
+        await publish_server(client, str(service), port, self._arguments.service_cidr)
+        own = identity.load(arguments.data_dir)
+        is_shared = arguments.datastore.startswith(("http", "etcd"))
+        endpoints = ServerEndpoints(client, own, self._published_address(), port, is_shared=is_shared)
+        self._undo.push_async_callback(endpoints.stop)
+        await endpoints.start()
         await self._configuration().publish(client)
         await ensure_node_token(client, arguments.data_dir / "token", pki.ca.certificate_pem, arguments.token)
         self._availability.start()
         self._undo.push_async_callback(self._availability.stop)
-        await self._elect(client, pki)
+        await self._elect(client, pki, own)
         if not arguments.disable_agent:
             await self._start_node(client)
         context = ServingContext(*pki.paths("apiserver"), [pki.ca.certificate_pem, pki.front_proxy_ca.certificate_pem])
@@ -150,7 +156,7 @@ class Cluster:
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 pki.kubeconfig(path, server=self.url, client="admin")
 
-    async def _elect(self, client: Client, pki: PKI) -> None:
+    async def _elect(self, client: Client, pki: PKI, own: str) -> None:
         """Controllers run in one server of a cluster, as long as it leads."""
         leading = contextlib.AsyncExitStack()
 
@@ -162,7 +168,7 @@ class Cluster:
         elector = LeaderElector(
             client.named("system:kube-controller-manager"),
             "kube-controller-manager",
-            identity.load(self._arguments.data_dir),
+            own,
             lead=lead,
             yield_=leading.aclose,
         )
@@ -213,7 +219,9 @@ class Cluster:
     def _addresses(self) -> tuple[list[str], list[str]]:
         """Addresses and names for the server's certificate."""
         addresses, names = [], [socket.gethostname()]
-        for each in (self._arguments.bind_address, self._arguments.advertise_address, *self._arguments.names):
+        arguments = self._arguments
+        own = (arguments.bind_address, arguments.advertise_address, self._published_address(), arguments.node.address)
+        for each in (*filter(None, own), *arguments.names):
             try:
                 found = ipaddress.ip_address(each)
             except ValueError:

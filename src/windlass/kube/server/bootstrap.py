@@ -82,8 +82,8 @@ async def _reconcile_role(client: Client, resource: str, wanted: Object) -> None
         await client.update(_RBAC, resource, namespace, name, lambda _live: objects.copy(merged))
 
 
-async def publish_server(client: Client, service: str, address: str, port: int, cidr: str) -> None:
-    """The Service `kubernetes` by which pods reach this server, with its endpoint, and the range of services."""
+async def publish_server(client: Client, service: str, port: int, cidr: str) -> None:
+    """The Service `kubernetes` by which pods reach the servers, and the range of services."""
     await client.ensure(
         "networking.k8s.io",
         "servicecidrs",
@@ -95,14 +95,13 @@ async def publish_server(client: Client, service: str, address: str, port: int, 
         },
     )
     labels = {"component": "apiserver", "provider": "kubernetes"}
-    place = {"name": "kubernetes", "namespace": "default"}
     await client.ensure(
         "",
         "services",
         {
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {**place, "labels": labels},
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
             "spec": {
                 "clusterIP": service,
                 "type": "ClusterIP",
@@ -110,28 +109,3 @@ async def publish_server(client: Client, service: str, address: str, port: int, 
             },
         },
     )
-    subsets = [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]
-    label = {"endpointslice.kubernetes.io/skip-mirror": "true"}
-    endpoints = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {**place, "labels": label}, "subsets": subsets}
-    await _set(client, "", "endpoints", endpoints, "subsets")
-    endpoint_slice = {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {**place, "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": "IPv6" if ":" in address else "IPv4",
-        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-    }
-    await _set(client, "discovery.k8s.io", "endpointslices", endpoint_slice, "endpoints", "ports")
-
-
-async def _set(client: Client, group: str, plural: str, wanted: Object, *fields: str) -> None:
-    """Create an object, or set some fields of it."""
-    values = {name: wanted[name] for name in fields}
-    namespace, name = objects.namespace_of(wanted), objects.name_of(wanted)
-    await client.ensure(group, plural, wanted)
-
-    def change(live: Object) -> None:
-        live.update(values)
-
-    await client.update(group, plural, namespace, name, change)
