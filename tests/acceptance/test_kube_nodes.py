@@ -220,7 +220,7 @@ def test_who_may_not_join_does_not(hosts: KubeHosts) -> None:
 
 def test_tokens_are_made_listed_and_deleted(hosts: KubeHosts) -> None:
     def token(*words: str, check: bool = True) -> str:
-        return hosts.server.run(WINDLASS, "token", *words, check=check, KUBECONFIG=str(hosts.root / "kubeconfig"))
+        return hosts.server.run(WINDLASS, "token", *words, check=check, KUBECONFIG=str(hosts.kubeconfig))
 
     plain = token("generate").strip()
     assert JoinToken.parse(plain).authority_hash == ""

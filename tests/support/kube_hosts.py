@@ -53,12 +53,10 @@ class Host:
         ]
 
     def start(self, *words: str) -> None:
-        """Start windlass with these words, which go on in the background."""
+        """Start a program, which goes on in the background."""
         assert self.process is None or self.process.poll() is not None
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command(WINDLASS, *words), stdout=log, stderr=log, pass_fds=[self.namespace]
-            )
+            self.process = subprocess.Popen(self.command(*words), stdout=log, stderr=log, pass_fds=[self.namespace])
 
     def run(self, *words: str, stdin: bytes | None = None, check: bool = True, **environment: str) -> str:
         """Run a command to its end; its output and errors."""
@@ -111,6 +109,7 @@ class KubeHosts:
         self._lan = lan
         self._undo = contextlib.ExitStack()
         self.hosts: dict[str, Host] = {}
+        self.front = "server"
         inside(lan, _make_lan)
 
     def add(self, name: str, number: int) -> Host:
@@ -126,8 +125,8 @@ class KubeHosts:
 
     @property
     def server(self) -> Host:
-        """The machine of the server."""
-        return self.hosts["server"]
+        """The machine of the server that kubectl and new agents speak to."""
+        return self.hosts[self.front]
 
     @property
     def url(self) -> str:
@@ -139,17 +138,26 @@ class KubeHosts:
         """The node token."""
         return (self.server.root / "data" / "token").read_text().strip()
 
-    def start_server(self, *flags: str, node: bool = False) -> None:
-        """Start the server and wait until it is ready."""
-        host = self.hosts.get("server") or self.add("server", 1)
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's."""
+        return self.server.root / "kubeconfig"
+
+    def start_server(self, *flags: str, node: bool = False, name: str = "server", number: int = 1) -> None:
+        """Start a server and wait until it is ready. Several share the certificates of the first one."""
+        host = self.hosts.get(name) or self.add(name, number)
+        tls = host.root / "data" / "tls"
+        if host is not self.server and not tls.exists():
+            shutil.copytree(self.server.root / "data" / "tls", tls)
         begin = host.log.stat().st_size if host.log.exists() else 0
-        part = ["--node-name=server", f"--exec-root={host.exec_root}"] if node else ["--disable-agent"]
+        part = [f"--node-name={name}", f"--exec-root={host.exec_root}"] if node else ["--disable-agent"]
         host.start(
+            WINDLASS,
             "server",
             f"--data-dir={host.root / 'data'}",
             f"--https-listen-port={PORT}",
             *(() if node else ("--bind-address=0.0.0.0",)),
-            f"--write-kubeconfig={self.root / 'kubeconfig'}",
+            f"--write-kubeconfig={host.root / 'kubeconfig'}",
             *part,
             *flags,
         )
@@ -157,7 +165,13 @@ class KubeHosts:
 
     def start_agent(self, host: Host, *flags: str, token: str | None = None) -> None:
         """Start an agent; it joins in the background."""
-        words = ["agent", f"--server={self.url}", f"--data-dir={host.root / 'data'}", f"--exec-root={host.exec_root}"]
+        words = [
+            WINDLASS,
+            "agent",
+            f"--server={self.url}",
+            f"--data-dir={host.root / 'data'}",
+            f"--exec-root={host.exec_root}",
+        ]
         host.start(*words, f"--token={self.token if token is None else token}", *flags)
 
     def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str:
@@ -166,7 +180,7 @@ class KubeHosts:
         assert binary
         data = stdin.encode() if stdin is not None else None
         return self.server.run(
-            binary, *words, stdin=data, check=check, KUBECONFIG=str(self.root / "kubeconfig"), HOME=str(self.root)
+            binary, *words, stdin=data, check=check, KUBECONFIG=str(self.kubeconfig), HOME=str(self.root)
         )
 
     def get(self, *words: str) -> Object:

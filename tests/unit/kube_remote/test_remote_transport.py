@@ -16,6 +16,7 @@ from windlass.cluster.pki import PKI
 from windlass.kube.api.status import StatusError
 from windlass.kube.remote.client import RemoteClient
 from windlass.kube.remote.reflector import Backoff
+from windlass.kube.remote.servers import Servers
 from windlass.kube.remote.transport import Credentials, Transport
 
 DISCOVERY = {"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True}]}
@@ -136,3 +137,56 @@ def test_failures_wait_longer_each_time_until_it_goes_well_again() -> None:
     now = 121.0
     assert backoff.delay() == pytest.approx(0.8)
     assert Backoff(lambda: 0.0, dice=lambda: 1.0).delay() == pytest.approx(1.6)
+
+
+def test_the_next_server_is_used_where_one_does_not_answer() -> None:
+    servers, switched = Servers("https://a:1/"), []
+    servers.subscribe(lambda: switched.append(servers.current))
+    servers.failed("https://a:1")
+    assert servers.current == "https://a:1" and not switched  # there is no other
+    assert servers.learn(["https://c:1", "https://b:1", "https://a:1"])
+    assert not servers.learn(["https://b:1", "https://c:1"])
+    servers.failed("https://a:1")
+    servers.failed("https://a:1")  # said twice: nobody uses it any more
+    assert servers.current == "https://b:1"
+    servers.failed("https://b:1")
+    servers.failed("https://c:1")
+    assert switched == ["https://b:1", "https://c:1", "https://a:1"]
+    # One that is used stays so, also where it is no endpoint any more.
+    servers.failed("https://a:1")
+    servers.learn(["https://c:1"])
+    assert servers.current == "https://b:1"
+    servers.failed("https://b:1")
+    assert servers.current == "https://a:1"
+
+
+async def test_what_was_open_to_a_server_that_failed_ends(tmp_path: Path) -> None:
+    hanging = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"type":"x"}\n')
+        hanging.set()
+        await asyncio.sleep(60)
+        return response
+
+    async with served(tmp_path, answer) as first:
+        servers = Servers(first.url, ["https://127.0.0.1:1"])
+        transport = Transport(servers, Credentials(authority=PKI(tmp_path / "pki").ca.certificate_pem))
+        lines = []
+
+        async def follow() -> None:
+            async for line in transport.lines("/x", {}):
+                lines.append(line)
+
+        following = asyncio.create_task(follow())
+        await hanging.wait()
+        servers.failed(first.url)
+        with pytest.raises(StatusError) as caught:
+            await asyncio.wait_for(following, 5)
+        assert caught.value.code == 503 and lines == [b'{"type":"x"}']
+        with pytest.raises(StatusError, match=r"https://127\.0\.0\.1:1/y"):
+            await transport.request("GET", "/y")
+        assert transport.url == first.url  # in turn
+        await transport.close()

@@ -1,5 +1,6 @@
 """The API of a server somewhere else: what a node agent, a service proxy or a command line holds in its own process.
 
+servers      the cluster's servers, of which one is in use
 transport    requests over HTTPS, their failures, new credentials without a restart
 resources    where a resource is served (discovery)
 client       `RemoteClient`: get, list, create, update, patch, delete, as `windlass.kube.client` has them

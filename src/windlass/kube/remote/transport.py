@@ -1,6 +1,7 @@
 """Requests to an API server over HTTPS. Every failure is a `StatusError`: the server's own, or 503 where none answers.
 
     429 and 5xx with Retry-After   waited for and sent again, ten times at most
+    no answer                      the next server is used from then on; what was open to the former one ends
     certificates                   read from files; `reload` takes new ones, connections that are open go on
 
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
@@ -21,8 +22,10 @@ import orjson
 from windlass import __version__
 from windlass.kube.api import status
 from windlass.kube.api.resource import Object
+from windlass.kube.remote.servers import Servers
 
 _SECONDS: Final = 30.0
+_CONNECT_SECONDS: Final = 10.0
 _SILENT_SECONDS: Final = 150.0
 """A watch has a bookmark each minute: one that is silent for longer has no server any more."""
 _ATTEMPTS: Final = 10
@@ -69,23 +72,40 @@ class Credentials:
 
 
 class Transport:
-    """Connections to one server."""
+    """Connections to a server."""
 
-    def __init__(self, url: str, credentials: Identity, *, agent: str = "windlass") -> None:
+    def __init__(self, servers: Servers | str, credentials: Identity, *, agent: str = "windlass") -> None:
         """Raises OSError: the certificate cannot be read."""
-        self.url = url.rstrip("/")
+        self._servers = Servers(servers) if isinstance(servers, str) else servers
+        self._leaving: set[asyncio.Task[None]] = set()
         self._credentials = credentials
         self._agent = f"{agent}/{__version__}"
         self._context = credentials.context()
         self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def url(self) -> str:
+        """The server in use."""
+        return self._servers.current
+
+    def _leave(self) -> None:
+        """Let go of the former server: whoever still waits for it fails now instead of later."""
+        session, self._session = self._session, None
+        self._servers.unsubscribe(self._leave)
+        if session is not None:
+            task = asyncio.get_running_loop().create_task(session.close())
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
 
     def reload(self) -> None:
         """Show the certificate that is in the files now. Raises OSError, and the former one stays."""
         self._context = self._credentials.context()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; the next request opens new ones."""
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         if self._session is not None:
+            self._servers.unsubscribe(self._leave)
             await self._session.close()
             self._session = None
 
@@ -112,16 +132,18 @@ class Transport:
     async def _once(
         self, method: str, path: str, query: Mapping[str, str] | None, data: bytes | None, content_type: str
     ) -> Object:
+        url = self.url
         try:
-            async with self._open(method, path, query, data, content_type, _TOTAL) as answer:
+            async with self._open(method, url + path, query, data, content_type, _TOTAL) as answer:
                 return _decoded(answer, await answer.read())
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._unreachable(method, path, error) from error
+            raise self._unreachable(method, url, path, error) from error
 
     async def lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """The lines of a stream, until it ends. Raises StatusError."""
+        url = self.url
         try:
-            async with self._open("GET", path, query, None, JSON, _STREAM) as answer:
+            async with self._open("GET", url + path, query, None, JSON, _STREAM) as answer:
                 if answer.status >= 400:
                     _decoded(answer, await answer.read())
                 left = b""
@@ -130,13 +152,14 @@ class Transport:
                     for line in lines:
                         if line:
                             yield line
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._unreachable("GET", path, error) from error
+        except (aiohttp.ClientError, OSError, TimeoutError, RuntimeError) as error:
+            # RuntimeError is aiohttp's word for a connection that we closed ourselves meanwhile.
+            raise self._unreachable("GET", url, path, error) from error
 
     def _open(
         self,
         method: str,
-        path: str,
+        url: str,
         query: Mapping[str, str] | None,
         data: bytes | None,
         content_type: str,
@@ -145,9 +168,10 @@ class Transport:
         if self._session is None:
             headers = {"Accept": JSON, "User-Agent": self._agent, **self._credentials.headers()}
             self._session = aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0))
+            self._servers.subscribe(self._leave)
         return self._session.request(
             method,
-            self.url + path,
+            url,
             params=query,
             data=data,
             headers={"Content-Type": content_type} if data is not None else None,
@@ -156,13 +180,14 @@ class Transport:
             allow_redirects=False,
         )
 
-    def _unreachable(self, method: str, path: str, error: Exception) -> status.StatusError:
+    def _unreachable(self, method: str, url: str, path: str, error: Exception) -> status.StatusError:
+        self._servers.failed(url)
         reason = str(error) or "the server does not answer in time"
-        return status.service_unavailable(f'{method.capitalize()} "{self.url}{path}": {reason}')
+        return status.service_unavailable(f'{method.capitalize()} "{url}{path}": {reason}')
 
 
-_TOTAL = aiohttp.ClientTimeout(total=_SECONDS)
-_STREAM = aiohttp.ClientTimeout(total=None, connect=_SECONDS, sock_read=_SILENT_SECONDS)
+_TOTAL = aiohttp.ClientTimeout(total=_SECONDS, sock_connect=_CONNECT_SECONDS)
+_STREAM = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
 
 
 def _decoded(answer: aiohttp.ClientResponse, body: bytes) -> Object:
