@@ -6,6 +6,8 @@ import asyncio
 import base64
 import datetime
 import json
+import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from cryptography import x509
 
 from support.cluster import PrivateCluster
+from support.kube_hosts import WINDLASS
 from windlass.cluster import signing
 from windlass.cluster.certificates import LeafSpec, new_key
 from windlass.cluster.pki import PKI, utc_now
@@ -212,3 +215,60 @@ async def test_the_authority_is_checked_before_anything_is_sent(cluster: Private
     with pytest.raises(StatusError) as caught:
         await authority.obtain("https://127.0.0.1:1", token, tmp_path / "none.crt")
     assert caught.value.code == 503
+
+
+async def test_who_approves_and_signs_needs_the_signers_permission(cluster: PrivateCluster) -> None:
+    cluster.kubectl(
+        "create",
+        "clusterrole",
+        "csr-writer",
+        "--verb=get,list,update,patch",
+        "--resource=certificatesigningrequests,certificatesigningrequests/approval,certificatesigningrequests/status",
+    )
+    cluster.kubectl("create", "clusterrolebinding", "csr-writer", "--clusterrole=csr-writer", "--user=ada")
+    tls = cluster.root / "data" / "tls"
+    async with client_of(cluster, certificate=tls / "admin.crt", key=tls / "admin.key") as client:
+        name = await ask(client, signing.CLIENT, CLIENT, LeafSpec("bob", ("dev",)))
+        with pytest.raises(StatusError, match="signer with system:masters group is not allowed"):
+            await ask(client, signing.CLIENT, CLIENT, LeafSpec("bob", ("system:masters",)))
+
+    def as_ada(*words: str) -> str:
+        return cluster.kubectl(*words, "--as=ada", check=False)
+
+    signed = '{"status":{"certificate":"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCi0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K"}}'
+    sign = ("patch", "csr", name, "--subresource=status", "--type=merge", "-p", signed)
+    permitted = 'requests with signerName "kubernetes.io/kube-apiserver-client"'
+    assert f"user not permitted to approve {permitted}" in as_ada("certificate", "approve", name)
+    assert f"user not permitted to sign {permitted}" in as_ada(*sign)
+    approver = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "csr-approver"},
+        "rules": [
+            {
+                "apiGroups": ["certificates.k8s.io"],
+                "resources": ["signers"],
+                "resourceNames": ["kubernetes.io/*"],
+                "verbs": ["approve"],
+            }
+        ],
+    }
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(approver))
+    cluster.kubectl("create", "clusterrolebinding", "csr-approver", "--clusterrole=csr-approver", "--user=ada")
+    assert f"certificatesigningrequest.certificates.k8s.io/{name} approved" in as_ada("certificate", "approve", name)
+    assert "user not permitted to sign" in as_ada(*sign)
+
+
+def test_tokens_that_have_expired_are_deleted(cluster: PrivateCluster) -> None:
+    command = [WINDLASS, "token", "create", "--kubeconfig", str(cluster.kubeconfig)]
+    made = [
+        JoinToken.parse(subprocess.run([*command, f"--ttl={ttl}"], check=True, capture_output=True, text=True).stdout)
+        for ttl in ("1s", "1h", "0")
+    ]
+    deadline = time.monotonic() + 10
+    while f"bootstrap-token-{made[0].id}" in (
+        names := cluster.kubectl("-n", "kube-system", "get", "secrets", "-o", "name")
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert all(f"bootstrap-token-{each.id}" in names for each in made[1:])

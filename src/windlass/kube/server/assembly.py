@@ -30,6 +30,7 @@ from windlass.cluster.signing import AGENT_PREFIX
 from windlass.http import Request, Response, Server
 from windlass.kube.admission.chain import Chain, Plugin, choose
 from windlass.kube.admission.plugins import builtin as builtin_plugins
+from windlass.kube.admission.plugins.certificates import certificate_plugins
 from windlass.kube.admission.plugins.resource_quota import ResourceQuota
 from windlass.kube.admission.plugins.role_escalation import RoleEscalation
 from windlass.kube.admission.policies import MutatingAdmissionPolicy, ValidatingAdmissionPolicy
@@ -73,6 +74,7 @@ from windlass.kube.controllers.resource_quota import QuotaWriter, ResourceQuotaC
 from windlass.kube.controllers.role_aggregation import RoleAggregationController
 from windlass.kube.controllers.runner import Controller
 from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
+from windlass.kube.controllers.token_cleaner import TokenCleaner
 from windlass.kube.openapi import Documents
 from windlass.kube.schema.catalogue import Catalogue
 from windlass.kube.server import encryption, identity
@@ -280,6 +282,7 @@ class Cluster:
         client = Client(env, cache)
         plugins: list[Plugin] = [
             *builtin_plugins(cache),
+            *certificate_plugins(authorizer),
             MutatingAdmissionPolicy(cache, registry, authorizer),
             MutatingAdmissionWebhook(cache, registry, caller, authorizer),
             ValidatingAdmissionPolicy(cache, registry, authorizer),
@@ -371,6 +374,7 @@ class Cluster:
             EstablishingController(client),
             ResourceQuotaController(client),
             CertificateController(client, pki.ca, self._authorizer),
+            TokenCleaner(client),
             NodeIPAMController(client, networks_of(self._arguments.cluster_cidr)),
         ]
 

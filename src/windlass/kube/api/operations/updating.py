@@ -39,6 +39,7 @@ async def update(
     create: Callable[[], Object | Awaitable[Object]] | None = None,
     tracked: bool = True,
     check: bool = True,
+    admit: bool | None = None,
 ) -> Written:
     """Change the object that has a name.
 
@@ -47,6 +48,7 @@ async def update(
         create: makes the object where there is none (server-side apply, PUT of kinds that allow it).
         tracked: note the actor's manager for what changes; False where `change` did it.
         check: defaults and validation; False for internal changes of metadata.
+        admit: admission; None as `check`.
 
     Raises:
         StatusError: 404, 409 (another write came first), 422, or what admission and `change` raise.
@@ -67,7 +69,9 @@ async def update(
         if not isinstance(new, dict):
             new = await new
         insisted = _check_preconditions(resource, new, live, name, subresource)
-        written = await _write(env, resource, key, record, new, live, actor, subresource, tracked, check)
+        written = await _write(
+            env, resource, key, record, new, live, actor, subresource, tracked, check, check if admit is None else admit
+        )
         if written is not None:
             return written
         if insisted:
@@ -119,6 +123,7 @@ async def _write(
     subresource: str,
     tracked: bool,
     check: bool,
+    admit: bool,
 ) -> Written | None:
     """One attempt; None where another write came first."""
     strategy = resource.strategy
@@ -128,7 +133,7 @@ async def _write(
     if check:
         strategy.default(new)
     request = AdmissionRequest(UPDATE, resource, subresource, namespace, name, new, live, actor)
-    if check and (waiting := env.admission.mutate(request)) is not None:
+    if admit and (waiting := env.admission.mutate(request)) is not None:
         await waiting
     assert request.obj is not None
     new = request.obj
@@ -146,8 +151,8 @@ async def _write(
     try:
         if check:
             _validate(resource, new, live, actor, subresource)
-            if (waiting := env.admission.validate(request)) is not None:
-                await waiting
+        if admit and (waiting := env.admission.validate(request)) is not None:
+            await waiting
         value = await stored_form(env, resource, new)
         if value == objects.unversioned(record.value):
             return Written(record.value, live)

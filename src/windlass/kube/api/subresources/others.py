@@ -65,6 +65,14 @@ async def approve(call: Call) -> Response:
         return live
 
     written = await updating.update(
-        call.env, call.resource, "", call.info.name, change, call.actor, subresource="approval", check=False
+        call.env,
+        call.resource,
+        "",
+        call.info.name,
+        change,
+        call.actor,
+        subresource="approval",
+        check=False,
+        admit=True,
     )
     return await single.answer(call, written)
