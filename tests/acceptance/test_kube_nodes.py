@@ -15,17 +15,11 @@ import pytest
 from bench.__main__ import busybox_root
 
 from support import leaks
-from support.kube_hosts import WINDLASS, Host, KubeHosts, kube_hosts, until
+from support.kube_hosts import IMAGE, WINDLASS, KubeHosts, kube_hosts, until
 from support.remains import left_of
 from windlass.cluster.tokens import JoinToken
 
-IMAGE = "busybox:1"
 Object = dict[str, Any]
-SERVE = r"""
-mkdir -p /w/cgi-bin; hostname > /w/name
-printf '#!/bin/sh\necho; echo $REMOTE_ADDR' > /w/cgi-bin/asker; chmod +x /w/cgi-bin/asker
-exec httpd -f -p 8080 -h /w
-"""
 
 
 @pytest.fixture(scope="module")
@@ -47,36 +41,6 @@ def hosts() -> Iterator[KubeHosts]:
             assert not left, "left behind:\n" + "\n".join(left) + host.tail()
     finally:
         shutil.rmtree(root, ignore_errors=True)
-
-
-def make_pod(hosts: KubeHosts, name: str, node: str, script: str = SERVE, **spec: Any) -> None:
-    body = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {
-            "nodeName": node,
-            "terminationGracePeriodSeconds": 1,
-            "tolerations": [{"operator": "Exists"}],
-            "containers": [{"name": "c", "image": IMAGE, "command": ["sh", "-c", script], **spec.pop("container", {})}],
-            **spec,
-        },
-    }
-    hosts.kubectl("create", "-f", "-", stdin=json.dumps(body))
-
-
-def address_of(hosts: KubeHosts, name: str) -> str:
-    """A pod's address, as soon as it runs."""
-    hosts.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=30s")
-    return str(hosts.get("pod", name)["status"]["podIP"])
-
-
-def inside(host: Host, pod: str, *words: str) -> str:
-    """Run a command in a pod's container, by its node's engine."""
-    docker = ("docker", "-H", f"unix://{host.exec_root / 'windlass.sock'}")
-    found = host.run(*docker, "ps", "-q", "--filter", f"label=io.kubernetes.pod.name={pod}").split()
-    assert found, host.tail()
-    return host.run(*docker, "exec", found[0], *words)
 
 
 def test_nodes_have_names_addresses_and_parts_of_the_range(hosts: KubeHosts) -> None:
@@ -123,20 +87,20 @@ def test_certificates_are_the_nodes_own(hosts: KubeHosts) -> None:
 def test_pods_reach_pods_and_hosts_reach_pods_untranslated(hosts: KubeHosts) -> None:
     addresses = {}
     for name in hosts.hosts:
-        make_pod(hosts, f"web-{name}", name)
+        hosts.make_pod(f"web-{name}", name)
     for name in hosts.hosts:
-        addresses[name] = address_of(hosts, f"web-{name}")
+        addresses[name] = hosts.address_of(f"web-{name}")
     for name, host in hosts.hosts.items():
         for other, address in addresses.items():
             url = f"http://{address}:8080/name"
-            assert inside(host, f"web-{name}", "wget", "-qO-", url).strip() == f"web-{other}"
+            assert host.exec(f"web-{name}", "wget", "-qO-", url).strip() == f"web-{other}"
             assert host.run("curl", "-s", url).strip() == f"web-{other}"
     # Who is asked sees who asks.
-    asker = inside(hosts.hosts["n1"], "web-n1", "wget", "-qO-", f"http://{addresses['n2']}:8080/cgi-bin/asker")
+    asker = hosts.hosts["n1"].exec("web-n1", "wget", "-qO-", f"http://{addresses['n2']}:8080/cgi-bin/asker")
     assert addresses["n1"] in asker
     # The largest packets go through, too.
     size = 1450 - 28
-    text = inside(hosts.hosts["n1"], "web-n1", "ping", "-c1", "-W2", "-s", str(size), addresses["n2"])
+    text = hosts.hosts["n1"].exec("web-n1", "ping", "-c1", "-W2", "-s", str(size), addresses["n2"])
     assert "1 packets received" in text
     hosts.kubectl("delete", "pods", "--all", "--timeout=30s")
 
@@ -145,8 +109,7 @@ def test_pods_on_agents_get_what_they_name(hosts: KubeHosts) -> None:
     hosts.kubectl("create", "secret", "generic", "key", "--from-literal=k=one")
     hosts.kubectl("create", "configmap", "conf", "--from-literal=c=two")
     hosts.kubectl("create", "secret", "generic", "strange", "--from-literal=k=no")
-    make_pod(
-        hosts,
+    hosts.make_pod(
         "named",
         "n1",
         "while sleep 0.2; do cat /s/k /c/c; echo; done",
@@ -155,11 +118,11 @@ def test_pods_on_agents_get_what_they_name(hosts: KubeHosts) -> None:
         },
         volumes=[{"name": "s", "secret": {"secretName": "key"}}, {"name": "c", "configMap": {"name": "conf"}}],
     )
-    address_of(hosts, "named")
-    assert inside(hosts.hosts["n1"], "named", "cat", "/s/k", "/c/c").strip() == "onetwo"
+    hosts.address_of("named")
+    assert hosts.hosts["n1"].exec("named", "cat", "/s/k", "/c/c").strip() == "onetwo"
     # What changes arrives, although a kubelet may not list secrets.
     hosts.kubectl("patch", "secret", "key", "-p", '{"stringData":{"k":"new"}}')
-    until(lambda: inside(hosts.hosts["n1"], "named", "cat", "/s/k").strip() == "new", 20, hosts.tails)
+    until(lambda: hosts.hosts["n1"].exec("named", "cat", "/s/k").strip() == "new", 20, hosts.tails)
     events = hosts.kubectl("get", "events", "--field-selector=involvedObject.name=named", "-o", "name")
     assert events.strip()
     hosts.kubectl("delete", "pod", "named", "--timeout=30s")
@@ -167,8 +130,8 @@ def test_pods_on_agents_get_what_they_name(hosts: KubeHosts) -> None:
 
 def test_an_agent_comes_back_without_a_token_and_finds_its_pods(hosts: KubeHosts) -> None:
     host = hosts.hosts["n2"]
-    make_pod(hosts, "stays", "n2")
-    address = address_of(hosts, "stays")
+    hosts.make_pod("stays", "n2")
+    address = hosts.address_of("stays")
     host.stop(signal.SIGKILL)
     assert hosts.hosts["n1"].run("curl", "-s", f"http://{address}:8080/name").strip() == "stays"
     hosts.start_agent(host, token="")
@@ -179,20 +142,20 @@ def test_an_agent_comes_back_without_a_token_and_finds_its_pods(hosts: KubeHosts
 
 
 def test_agents_outlive_their_server(hosts: KubeHosts) -> None:
-    make_pod(hosts, "before", "n1")
-    address = address_of(hosts, "before")
+    hosts.make_pod("before", "n1")
+    address = hosts.address_of("before")
     hosts.server.stop(signal.SIGKILL)
     assert hosts.hosts["n2"].run("curl", "-s", f"http://{address}:8080/name").strip() == "before"
     hosts.start_server(node=True)
-    make_pod(hosts, "after", "n1")
+    hosts.make_pod("after", "n1")
     # The agents come back within their back-off.
     hosts.kubectl("wait", "--for=condition=Ready", "pod/after", "--timeout=60s")
     hosts.kubectl("delete", "pods", "--all", "--timeout=60s")
 
 
 def test_a_node_is_drained(hosts: KubeHosts) -> None:
-    make_pod(hosts, "guest", "n1")
-    address_of(hosts, "guest")
+    hosts.make_pod("guest", "n1")
+    hosts.address_of("guest")
     hosts.kubectl("drain", "n1", "--force", "--timeout=60s")
     assert hosts.get("node", "n1")["spec"]["unschedulable"] is True
     assert "guest" not in hosts.kubectl("get", "pods", "-o", "name")

@@ -1,8 +1,7 @@
-"""A cluster with two servers over one etcd: agents go on when the one that they joined by is gone."""
+"""Clusters of other forms: two servers over one etcd; nodes that share a network and wrap nothing."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import tempfile
@@ -13,11 +12,8 @@ import pytest
 from bench.__main__ import busybox_root
 
 from support import leaks
-from support.kube_hosts import KubeHosts, kube_hosts, until
+from support.kube_hosts import IMAGE, KubeHosts, kube_hosts, until
 from support.remains import left_of
-
-pytestmark = pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed")
-IMAGE = "busybox:1"
 
 
 @pytest.fixture
@@ -43,6 +39,7 @@ def start_etcd(hosts: KubeHosts) -> str:
     return url
 
 
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd is not installed")
 def test_an_agent_goes_on_with_another_server(hosts: KubeHosts) -> None:
     flag = f"--datastore-endpoint={start_etcd(hosts)}"
     hosts.start_server(flag)
@@ -56,17 +53,7 @@ def test_an_agent_goes_on_with_another_server(hosts: KubeHosts) -> None:
     assert (first.root / "data" / "token").read_text() == (hosts.server.root / "data" / "token").read_text()
     until(lambda: hosts.server.address in (agent.root / "data" / "agent" / "servers").read_text(), 20, hosts.tails)
     first.stop(signal.SIGKILL)
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "p"},
-        "spec": {
-            "nodeName": "n1",
-            "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "c", "image": IMAGE, "command": ["sleep", "1000"]}],
-        },
-    }
-    hosts.kubectl("create", "-f", "-", stdin=json.dumps(pod))
+    hosts.make_pod("p", "n1")
     hosts.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
     # It also starts without the server that its flag names.
     agent.stop()
@@ -75,3 +62,26 @@ def test_an_agent_goes_on_with_another_server(hosts: KubeHosts) -> None:
     hosts.front = "other"
     until(lambda: agent.log.read_text().count("is part of the cluster") == 2, 60, agent.tail)
     hosts.kubectl("delete", "pod", "p", "--timeout=60s")
+
+
+def test_pods_reach_each_other_by_routes_alone(hosts: KubeHosts) -> None:
+    hosts.start_server("--flannel-backend=host-gw", node=True)
+    agent = hosts.add("n1", 11)
+    hosts.start_agent(agent)
+    for host in hosts.hosts.values():
+        host.import_image(busybox_root(), IMAGE)
+    hosts.wait_for_nodes("server", "n1")
+    addresses = {}
+    for name in hosts.hosts:
+        hosts.make_pod(f"web-{name}", name)
+        addresses[name] = hosts.address_of(f"web-{name}")
+    for name, other in (("server", "n1"), ("n1", "server")):
+        asker = hosts.hosts[name].exec(f"web-{name}", "wget", "-qO-", f"http://{addresses[other]}:8080/cgi-bin/asker")
+        assert addresses[name] in asker
+        asker = hosts.hosts[name].run("curl", "-s", f"http://{addresses[other]}:8080/cgi-bin/asker")
+        assert hosts.hosts[name].address in asker
+    assert "windlass.1" not in agent.run("ip", "link")
+    # Nothing is wrapped: the largest packets are the network's own.
+    ping = agent.exec("web-n1", "ping", "-c1", "-W2", "-s", str(1500 - 28), addresses["server"])
+    assert "1 packets received" in ping
+    hosts.kubectl("delete", "pods", "--all", "--timeout=60s")

@@ -30,6 +30,13 @@ from windlass.kernel.netlink.connection import NetlinkSocket
 NETWORK = ipaddress.IPv4Network("192.0.2.0/24")
 PORT = 6443
 WINDLASS = str(Path(sys.executable).parent / "windlass")
+IMAGE = "busybox:1"
+SERVE = r"""
+mkdir -p /w/cgi-bin; hostname > /w/name
+printf '#!/bin/sh\necho; echo $REMOTE_ADDR' > /w/cgi-bin/asker; chmod +x /w/cgi-bin/asker
+exec httpd -f -p 8080 -h /w
+"""
+"""A web server on 8080: /name is the pod's name, /cgi-bin/asker the address of who asks."""
 Object = dict[str, Any]
 
 
@@ -80,6 +87,13 @@ class Host:
         socket = self.exec_root / "windlass.sock"
         until(socket.exists, 30, self.tail)
         self.run("docker", "-H", f"unix://{socket}", "import", "-", name, stdin=archive)
+
+    def exec(self, pod: str, *words: str) -> str:
+        """Run a command in a pod's container, by the engine of its host."""
+        docker = ("docker", "-H", f"unix://{self.exec_root / 'windlass.sock'}")
+        found = self.run(*docker, "ps", "-q", "--filter", f"label=io.kubernetes.pod.name={pod}").split()
+        assert found, self.tail()
+        return self.run(*docker, "exec", found[0], *words)
 
     def tail(self) -> str:
         """The end of the host's log."""
@@ -187,6 +201,28 @@ class KubeHosts:
         """An object, or a list."""
         found: Object = json.loads(self.kubectl("get", *words, "-o", "json"))
         return found
+
+    def make_pod(self, name: str, node: str, script: str = SERVE, **spec: Any) -> None:
+        """A pod on a node, with one container of a shell script."""
+        container = {"name": "c", "image": IMAGE, "command": ["sh", "-c", script], **spec.pop("container", {})}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": {"app": name}},
+            "spec": {
+                "nodeName": node,
+                "terminationGracePeriodSeconds": 1,
+                "tolerations": [{"operator": "Exists"}],
+                "containers": [container],
+                **spec,
+            },
+        }
+        self.kubectl("create", "-f", "-", stdin=json.dumps(body))
+
+    def address_of(self, pod: str) -> str:
+        """A pod's address, as soon as it runs."""
+        self.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=30s")
+        return str(self.get("pod", pod)["status"]["podIP"])
 
     def condition(self, node: str, kind: str = "Ready") -> str:
         """A node's condition, "" where it or the node is not there."""

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import pytest
 
 from support.network_world import ask, eventually, reaches, server
-from support.private_network import inside, new_namespace, private_network
+from support.private_network import inside, new_namespace, private_network, socket_in
 from windlass.cluster.overlay import backend, peers
 from windlass.cluster.overlay.peers import Peer
 from windlass.cluster.overlay.vxlan import LINK
 from windlass.kernel.netlink import address, link, neighbour, route
 from windlass.kernel.netlink.connection import NetlinkSocket
+from windlass.kernel.nftables import Nftables
 from windlass.networks.sandbox import write_sysctl
 
 pytestmark = pytest.mark.root
@@ -32,6 +33,7 @@ class Host:
     container: int
     peer: Peer
     netlink: NetlinkSocket
+    nftables: Nftables
     way: backend.Backend
 
     @property
@@ -52,6 +54,12 @@ def _set_up_host(container: int, own: ipaddress.IPv4Interface, network: ipaddres
     index = link.read_link(netlink, "c0").index
     netlink.request(address.new_address(index, gateway))
     return netlink
+
+
+def _open_nftables() -> Nftables:
+    nftables = Nftables()
+    assert nftables.tables() == []  # it belongs to where it is used first
+    return nftables
 
 
 def _set_up_container(own: ipaddress.IPv4Interface) -> None:
@@ -80,7 +88,10 @@ def hosts(name: str, *addresses: str) -> Iterator[list[Host]]:
             netlink = stack.enter_context(inside(namespace, _set_up_host, container, own, network))
             inside(container, _set_up_container, ipaddress.IPv4Interface((network.network_address + 2, 24)))
             peer = Peer(f"n{number}", own.ip, network)
-            found.append(Host(namespace, container, peer, netlink, backend.make(name, netlink, [RANGE])))
+            nftables = stack.enter_context(inside(namespace, _open_nftables))
+            found.append(
+                Host(namespace, container, peer, netlink, nftables, backend.make(name, netlink, nftables, [RANGE]))
+            )
         yield found
 
 
@@ -125,6 +136,7 @@ async def test_a_node_that_has_gone_is_forgotten(name: str) -> None:
         left = {each.destination for each in route.read_routes(one.netlink, socket.AF_INET, table=route.TABLE_MAIN)}
         assert left == {ipaddress.ip_network("192.0.2.0/24"), one.peer.network}
         assert LINK not in {each.name for each in link.read_links(one.netlink)}
+        assert one.nftables.tables() == []
 
 
 @pytest.mark.parametrize("name", ["vxlan", "host-gw"])
@@ -145,6 +157,22 @@ async def test_only_vxlan_goes_through_a_router(name: str, caplog: pytest.LogCap
         assert "n1 (198.51.100.2) is not in 192.0.2.0/24" in caplog.text
         async with server(two.container, 80):
             assert not await reaches(one.container, two.container_address, 80)
+
+
+@private_network
+async def test_what_a_host_sends_from_elsewhere_comes_from_its_tunnel() -> None:
+    with hosts("vxlan", "192.0.2.1/24", "192.0.2.2/24") as (one, two):
+        one.meet(two)
+        two.meet(one)
+        async with server(two.container, 80):
+            with socket_in(one.namespace, socket.AF_INET, socket.SOCK_STREAM) as sock:
+                sock.bind((str(one.peer.address), 0))
+                sock.setblocking(False)
+                loop = asyncio.get_running_loop()
+                async with asyncio.timeout(5):
+                    await loop.sock_connect(sock, (two.container_address, 80))
+                    assert (await loop.sock_recv(sock, 100)).decode() == str(one.peer.tunnel_address)
+            await eventually(lambda: len(asyncio.all_tasks()) == 1)
 
 
 @private_network
@@ -187,10 +215,10 @@ def test_incomplete_nodes_are_no_peers() -> None:
 
 @private_network
 def test_an_address_that_is_nowhere_is_named() -> None:
-    with NetlinkSocket() as netlink:
-        way = backend.make("vxlan", netlink, [RANGE])
+    with NetlinkSocket() as netlink, Nftables() as nftables:
+        way = backend.make("vxlan", netlink, nftables, [RANGE])
         own, other = (Peer(f"n{n}", ipaddress.IPv4Address(f"192.0.2.{n}"), RANGE) for n in (1, 2))
         with pytest.raises(OSError, match=r"no interface has the node's address: '192\.0\.2\.1'"):
             way.apply(own, [other])
     with pytest.raises(ValueError, match="no backend"):
-        backend.make("wireguard", netlink, [])
+        backend.make("wireguard", netlink, nftables, [])

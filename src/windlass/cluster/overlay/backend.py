@@ -16,6 +16,7 @@ from windlass.cluster.overlay import HOST_GW, NONE, VXLAN
 from windlass.cluster.overlay.peers import Peer
 from windlass.kernel.netlink import route
 from windlass.kernel.netlink.connection import Message, NetlinkSocket
+from windlass.kernel.nftables import Nftables
 
 log = logging.getLogger("windlass.cluster.overlay")
 
@@ -41,13 +42,13 @@ class Nothing:
         """Nothing."""
 
 
-def make(name: str, netlink: NetlinkSocket, ranges: Iterable[Network]) -> Backend:
+def make(name: str, netlink: NetlinkSocket, nftables: Nftables, ranges: Iterable[Network]) -> Backend:
     """The backend of a name. `ranges` are the cluster's: routes into them are ours. Raises ValueError."""
     from windlass.cluster.overlay.host_gw import HostGateway
     from windlass.cluster.overlay.vxlan import VXLan
 
     if name == VXLAN:
-        return VXLan(netlink, tuple(ranges))
+        return VXLan(netlink, nftables, tuple(ranges))
     if name == HOST_GW:
         return HostGateway(netlink, tuple(ranges))
     if name == NONE:

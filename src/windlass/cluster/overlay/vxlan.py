@@ -5,6 +5,9 @@
                                        station   0a:58:0a:2a:01:00 is behind 192.0.2.2   the other node's address
                                      ─▶ UDP to 192.0.2.2:8472, VNI 1
 
+What a host sends from another address than its tunnel's (to a service, for one, whose address became a container's on
+the way) takes the tunnel's address, or the answer would come back by another way than the question.
+
 One link, nothing is learned or asked for: every entry follows from the list of peers. The link is there as long as
 there are peers, and is made anew where what it was made for (its alias says so) has changed.
 
@@ -24,9 +27,15 @@ from windlass.cluster.overlay.peers import Peer
 from windlass.cluster.overlay.underlay import Underlay
 from windlass.kernel.netlink import address, link, neighbour
 from windlass.kernel.netlink.connection import Message, NetlinkSocket
+from windlass.kernel.nftables import Nftables
 
 VNI, PORT = 1, 8472
 LINK = f"windlass.{VNI}"
+TABLE = "windlass-overlay"
+
+
+# Added first, because what is not there cannot be deleted.
+_WITHOUT = f"add table ip {TABLE}\ndelete table ip {TABLE}\n"
 
 
 class VXLan:
@@ -34,8 +43,9 @@ class VXLan:
 
     overhead = 50  # outer Ethernet's is not counted in an MTU: IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14
 
-    def __init__(self, netlink: NetlinkSocket, ranges: tuple[Network, ...]) -> None:
+    def __init__(self, netlink: NetlinkSocket, nftables: Nftables, ranges: tuple[Network, ...]) -> None:
         self._netlink = netlink
+        self._nftables = nftables
         self._ranges = ranges
 
     def apply(self, own: Peer, peers: Collection[Peer]) -> None:
@@ -47,11 +57,29 @@ class VXLan:
         self._reconcile_stations(index, peers)
         self._reconcile_neighbours(index, peers)
         reconcile_routes(self._netlink, index, self._ranges, {each.network: each.tunnel_address for each in peers})
+        self._masquerade()
 
     def _remove(self) -> None:
-        error = self._netlink.attempt(link.delete_link(LINK))[0]
-        if error is not None and error.errno != errno.ENODEV:
-            raise error
+        try:
+            found = link.read_link(self._netlink, LINK)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return
+        self._nftables.run(_WITHOUT, about=f"table {TABLE}")
+        self._netlink.request(link.delete_link(found.index))
+
+    def _masquerade(self) -> None:
+        ranges = ", ".join(str(each) for each in self._ranges)
+        script = f"""\
+{_WITHOUT}table ip {TABLE} {{
+    chain postrouting {{
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname "{LINK}" ip saddr != {{ {ranges} }} masquerade
+    }}
+}}
+"""
+        self._nftables.run(script, about=f"table {TABLE}")
 
     def _ensure_link(self, own: Peer, below: Underlay) -> int:
         mtu = below.mtu - self.overhead

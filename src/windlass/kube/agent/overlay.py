@@ -16,6 +16,7 @@ from typing import Final
 from windlass.cluster.overlay import NONE, backend, peers, underlay
 from windlass.cluster.overlay.peers import Peer
 from windlass.kernel.netlink.connection import NetlinkSocket
+from windlass.kernel.nftables import Nftables
 from windlass.kube.agent.configuration import ClusterConfiguration
 from windlass.kube.api.resource import Object
 from windlass.kube.client import APIClient
@@ -38,7 +39,8 @@ class NodeOverlay:
         ranges = [each for each in networks if isinstance(each, ipaddress.IPv4Network)]
         self._is_needed = configuration.backend != NONE
         self._netlink = NetlinkSocket()
-        self._backend = backend.make(configuration.backend, self._netlink, ranges)
+        self._nftables = Nftables()
+        self._backend = backend.make(configuration.backend, self._netlink, self._nftables, ranges)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -65,6 +67,7 @@ class NodeOverlay:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._netlink.close()
+        self._nftables.close()
 
     def _node_changed(self, event: str, node: Object) -> None:
         del event, node
