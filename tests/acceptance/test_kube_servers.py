@@ -14,6 +14,7 @@ from bench.__main__ import busybox_root
 from support import leaks
 from support.kube_hosts import IMAGE, KubeHosts, kube_hosts, until
 from support.remains import left_of
+from windlass.cluster.tokens import JoinToken
 
 
 @pytest.fixture
@@ -65,12 +66,18 @@ def test_an_agent_goes_on_with_another_server(hosts: KubeHosts) -> None:
 
 
 def test_pods_reach_each_other_by_routes_alone(hosts: KubeHosts) -> None:
-    hosts.start_server("--flannel-backend=host-gw", node=True)
+    # The agent may come first, with a token that the administrator chose and that believes whoever answers.
+    hosts.add("server", 1)
     agent = hosts.add("n1", 11)
-    hosts.start_agent(agent)
+    token = JoinToken.generate().bootstrap
+    hosts.start_agent(agent, token=token)
+    until(lambda: "(again in 5 s)" in agent.log.read_text(), 20, agent.tail)
+    hosts.start_server(f"--token={token}", "--flannel-backend=host-gw", node=True)
     for host in hosts.hosts.values():
         host.import_image(busybox_root(), IMAGE)
     hosts.wait_for_nodes("server", "n1")
+    assert hosts.token.endswith(f"::{token}")
+    assert "is believed" in agent.log.read_text()
     addresses = {}
     for name in hosts.hosts:
         hosts.make_pod(f"web-{name}", name)
