@@ -107,3 +107,31 @@ def test_another_server_takes_over(root: Path, made: list[PrivateCluster]) -> No
         assert f"{identity(one)} became leader" in events and "stopped leading" in events
         for cluster in made:
             cluster.stop()
+
+
+def test_who_loses_the_lease_stops_and_leads_again_when_it_is_free(root: Path, made: list[PrivateCluster]) -> None:
+    cluster = PrivateCluster(root)
+    made.append(cluster)
+    cluster.start()
+    controllers_work(cluster, "before")
+    taken = '{"spec":{"holderIdentity":"somebody","leaseDurationSeconds":6}}'
+    cluster.kubectl("-n", "kube-system", "patch", "lease", "kube-controller-manager", "--type=merge", "-p", taken)
+    deadline = time.monotonic() + 5
+    while "leader election lost" not in cluster.tail():
+        assert time.monotonic() < deadline, cluster.tail()
+        time.sleep(0.1)
+    cluster.kubectl("create", "namespace", "meanwhile")
+    time.sleep(0.5)
+    accounts = ("-n", "meanwhile", "get", "serviceaccounts", "-o", "name")
+    assert cluster.kubectl(*accounts).strip() == ""
+    deadline = time.monotonic() + 15
+    while not leader(cluster).endswith(identity(cluster)):
+        assert time.monotonic() < deadline, cluster.tail()
+        time.sleep(0.1)
+    # What happened meanwhile is caught up with.
+    deadline = time.monotonic() + 5
+    while "default" not in cluster.kubectl(*accounts):
+        assert time.monotonic() < deadline, cluster.tail()
+        time.sleep(0.1)
+    controllers_work(cluster, "after")
+    assert "Traceback" not in cluster.log.read_text()
