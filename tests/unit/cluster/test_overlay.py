@@ -220,5 +220,7 @@ def test_an_address_that_is_nowhere_is_named() -> None:
         own, other = (Peer(f"n{n}", ipaddress.IPv4Address(f"192.0.2.{n}"), RANGE) for n in (1, 2))
         with pytest.raises(OSError, match=r"no interface has the node's address: '192\.0\.2\.1'"):
             way.apply(own, [other])
+        for name in ("vxlan", "host-gw"):
+            backend.make(name, netlink, nftables, [RANGE]).apply(own, [])
     with pytest.raises(ValueError, match="no backend"):
         backend.make("wireguard", netlink, nftables, [])

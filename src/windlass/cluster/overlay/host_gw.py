@@ -22,7 +22,12 @@ class HostGateway:
 
     def apply(self, own: Peer, peers: Collection[Peer]) -> None:
         """See `Backend.apply`. Peers in other networks are left out, and named in the log."""
-        below = underlay.find(self._netlink, own.address)
+        try:
+            below = underlay.find(self._netlink, own.address)
+        except OSError:
+            if peers:
+                raise
+            return  # a machine that is alone needs no network
         near = [each for each in peers if each.address in below.network]
         for each in peers:
             if each not in near and each.name not in self._strange:
