@@ -66,6 +66,9 @@ from windlass.kube.api.subresources import tokens as token_requests
 from windlass.kube.api.webhooks import WebhookCaller
 from windlass.kube.client import Client
 from windlass.kube.controllers.certificates import CertificateController
+from windlass.kube.controllers.endpoints import EndpointsController
+from windlass.kube.controllers.endpointslice import EndpointSliceController
+from windlass.kube.controllers.endpointslice_mirroring import EndpointSliceMirroringController
 from windlass.kube.controllers.garbage_collector import GarbageCollector
 from windlass.kube.controllers.leader_election import LeaderElector
 from windlass.kube.controllers.namespaces import NamespaceController
@@ -376,6 +379,9 @@ class Cluster:
             CertificateController(client, pki.ca, self._authorizer),
             TokenCleaner(client),
             NodeIPAMController(client, networks_of(self._arguments.cluster_cidr)),
+            EndpointSliceController(client),
+            EndpointsController(client),
+            EndpointSliceMirroringController(client),
         ]
 
 
