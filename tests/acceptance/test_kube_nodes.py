@@ -153,6 +153,18 @@ def test_agents_outlive_their_server(hosts: KubeHosts) -> None:
     hosts.kubectl("delete", "pods", "--all", "--timeout=60s")
 
 
+def test_an_agent_hears_of_a_server_that_came_back_while_its_cable_was_out(hosts: KubeHosts) -> None:
+    host = hosts.hosts["n1"]
+    host.cut(off=True)
+    hosts.server.stop(signal.SIGKILL)
+    hosts.start_server(node=True)
+    host.cut(off=False)
+    # Its watches are to a server that is not there any more, and nobody has told it so.
+    hosts.make_pod("heard", "n1")
+    hosts.kubectl("wait", "--for=condition=Ready", "pod/heard", "--timeout=60s")
+    hosts.kubectl("delete", "pods", "--all", "--timeout=60s")
+
+
 def test_a_node_is_drained(hosts: KubeHosts) -> None:
     hosts.make_pod("guest", "n1")
     hosts.address_of("guest")

@@ -33,16 +33,17 @@ class Servers:
 
     def failed(self, url: str) -> None:
         """A server did not answer: use the next one, unless somebody has seen to that before."""
-        if url != self.current or len(self.known) < 2:
+        if url != self.current:
             return
-        position = self.known.index(url) if url in self.known else -1
-        self.current = self.known[(position + 1) % len(self.known)]
-        log.warning("%s does not answer: going on with %s", url, self.current)
+        if len(self.known) > 1:
+            position = self.known.index(url) if url in self.known else -1
+            self.current = self.known[(position + 1) % len(self.known)]
+            log.warning("%s does not answer: going on with %s", url, self.current)
         for listener in list(self._listeners):
             listener()
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Call this when another server is used."""
+        """Call this when a server has failed."""
         self._listeners.append(listener)
 
     def unsubscribe(self, listener: Callable[[], None]) -> None:

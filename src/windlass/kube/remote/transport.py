@@ -1,7 +1,8 @@
 """Requests to an API server over HTTPS. Every failure is a `StatusError`: the server's own, or 503 where none answers.
 
     429 and 5xx with Retry-After   waited for and sent again, ten times at most
-    no answer                      the next server is used from then on; what was open to the former one ends
+    no answer                      all connections are given up, and the next server is used where there is one
+    silence                        the kernel asks after 15 s whether a watch's server is still there
     certificates                   read from files; `reload` takes new ones, connections that are open go on
 
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
@@ -10,6 +11,7 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from windlass.kube.remote.servers import Servers
 
 _SECONDS: Final = 30.0
 _CONNECT_SECONDS: Final = 10.0
+_ROUNDS: Final = 3
 _SILENT_SECONDS: Final = 150.0
 """A watch has a bookmark each minute: one that is silent for longer has no server any more."""
 _ATTEMPTS: Final = 10
@@ -78,6 +81,7 @@ class Transport:
         """Raises OSError: the certificate cannot be read."""
         self._servers = Servers(servers) if isinstance(servers, str) else servers
         self._leaving: set[asyncio.Task[None]] = set()
+        self._streams: set[aiohttp.ClientResponse] = set()
         self._credentials = credentials
         self._agent = f"{agent}/{__version__}"
         self._context = credentials.context()
@@ -89,9 +93,13 @@ class Transport:
         return self._servers.current
 
     def _leave(self) -> None:
-        """Let go of the former server: whoever still waits for it fails now instead of later."""
+        """Let go of what is open: whoever still waits for it fails now instead of later."""
         session, self._session = self._session, None
         self._servers.unsubscribe(self._leave)
+        # The session's end alone would not wake those who read.
+        for answer in list(self._streams):
+            _abort(answer)
+            answer.close()
         if session is not None:
             task = asyncio.get_running_loop().create_task(session.close())
             self._leaving.add(task)
@@ -108,6 +116,9 @@ class Transport:
             self._servers.unsubscribe(self._leave)
             await self._session.close()
             self._session = None
+        # Connections that were broken off are gone in the loop's next rounds.
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
 
     async def request(
         self,
@@ -132,32 +143,42 @@ class Transport:
     async def _once(
         self, method: str, path: str, query: Mapping[str, str] | None, data: bytes | None, content_type: str
     ) -> Object:
-        url = self.url
+        url, session = self.url, self._connections()
         try:
-            async with self._open(method, url + path, query, data, content_type, _TOTAL) as answer:
+            async with self._open(session, method, url + path, query, data, content_type, _TOTAL) as answer:
                 return _decoded(answer, await answer.read())
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._unreachable(method, url, path, error) from error
+            raise self._unreachable(session, method, url, path, error) from error
 
     async def lines(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """The lines of a stream, until it ends. Raises StatusError."""
-        url = self.url
+        url, session = self.url, self._connections()
         try:
-            async with self._open("GET", url + path, query, None, JSON, _STREAM) as answer:
+            async with self._open(session, "GET", url + path, query, None, JSON, _STREAM) as answer:
                 if answer.status >= 400:
                     _decoded(answer, await answer.read())
-                left = b""
-                async for chunk in answer.content.iter_any():
-                    *lines, left = (left + chunk).split(b"\n")
-                    for line in lines:
-                        if line:
-                            yield line
+                _watch_over(answer)
+                self._streams.add(answer)
+                try:
+                    async for line in _split(answer.content):
+                        yield line
+                finally:
+                    self._streams.discard(answer)
+                    _abort(answer)
         except (aiohttp.ClientError, OSError, TimeoutError, RuntimeError) as error:
             # RuntimeError is aiohttp's word for a connection that we closed ourselves meanwhile.
-            raise self._unreachable("GET", url, path, error) from error
+            raise self._unreachable(session, "GET", url, path, error) from error
+
+    def _connections(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            headers = {"Accept": JSON, "User-Agent": self._agent, **self._credentials.headers()}
+            self._session = aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0))
+            self._servers.subscribe(self._leave)
+        return self._session
 
     def _open(
         self,
+        session: aiohttp.ClientSession,
         method: str,
         url: str,
         query: Mapping[str, str] | None,
@@ -165,11 +186,7 @@ class Transport:
         content_type: str,
         timeout: aiohttp.ClientTimeout,
     ) -> Any:
-        if self._session is None:
-            headers = {"Accept": JSON, "User-Agent": self._agent, **self._credentials.headers()}
-            self._session = aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0))
-            self._servers.subscribe(self._leave)
-        return self._session.request(
+        return session.request(
             method,
             url,
             params=query,
@@ -180,14 +197,46 @@ class Transport:
             allow_redirects=False,
         )
 
-    def _unreachable(self, method: str, url: str, path: str, error: Exception) -> status.StatusError:
-        self._servers.failed(url)
+    def _unreachable(
+        self, session: aiohttp.ClientSession, method: str, url: str, path: str, error: Exception
+    ) -> status.StatusError:
+        if session is self._session:  # else it was given up while we waited: that says nothing of the server
+            self._servers.failed(url)
         reason = str(error) or "the server does not answer in time"
         return status.service_unavailable(f'{method.capitalize()} "{url}{path}": {reason}')
 
 
 _TOTAL = aiohttp.ClientTimeout(total=_SECONDS, sock_connect=_CONNECT_SECONDS)
 _STREAM = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
+
+
+async def _split(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """The lines that are not empty, however long."""
+    left = b""
+    async for chunk in content.iter_any():
+        *lines, left = (left + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+
+
+def _abort(answer: aiohttp.ClientResponse) -> None:
+    """Break a stream's connection off: nobody waits for the other side's farewell. One that has ended has none."""
+    connection = answer.connection
+    if connection is not None and connection.transport is not None:
+        transport = connection.transport
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.abort()
+
+
+def _watch_over(answer: aiohttp.ClientResponse) -> None:
+    """Let the kernel find out that the other side of a stream has gone without a word."""
+    connection = answer.connection
+    sock = connection.transport.get_extra_info("socket") if connection is not None and connection.transport else None
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3)):
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _decoded(answer: aiohttp.ClientResponse, body: bytes) -> Object:
