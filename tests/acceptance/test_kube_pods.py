@@ -328,7 +328,7 @@ def test_images_that_cannot_be_had_are_named(pods: Pods) -> None:
 def test_what_is_missing_is_said_and_waited_for(pods: Pods) -> None:
     pods.make(
         "waits",
-        shell("cat /s/k; sleep 1000", volumeMounts=[{"name": "s", "mountPath": "/s"}]),
+        shell("cat /s/k; echo; sleep 1000", volumeMounts=[{"name": "s", "mountPath": "/s"}]),
         volumes=[{"name": "s", "secret": {"secretName": "late"}}],
     )
     deadline = time.monotonic() + 10
@@ -338,7 +338,7 @@ def test_what_is_missing_is_said_and_waited_for(pods: Pods) -> None:
     pods.kubectl("create", "secret", "generic", "late", "--from-literal=k=v")
     pods.ready("waits")
     deadline = time.monotonic() + 10
-    while pods.log("waits") != "v":
+    while pods.log("waits") != "v\n":
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

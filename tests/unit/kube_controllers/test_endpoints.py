@@ -210,7 +210,7 @@ def test_new_endpoints_fill_a_slice_that_they_just_fit() -> None:
     def of(name: str, numbers: range) -> Object:
         return {"metadata": {"name": name}, "endpoints": [endpoint(number) for number in numbers]}
 
-    existing = [of("a", range(0, 3)), of("b", range(3, 4))]
+    existing = [of("a", range(3)), of("b", range(3, 4))]
     made = slices.plan(existing, [endpoint(number) for number in range(6)], 5)
     assert list(made.update) == ["a"] and not made.create and not made.delete
     made = slices.plan(existing, [endpoint(number) for number in (0, 1, 3)], 5)

@@ -37,7 +37,7 @@ class EndpointSliceMirroringController(Controller):
         endpoints = self.cache.get("", "endpoints", *key)
         service = self.cache.get("", "services", *key)
         if endpoints is None or not _is_mirrored(endpoints, service):
-            for each in slices.existing_slices(self.client, *key, CONTROLLER):
+            for each in slices.existing_slices(self.client, key[0], key[1], CONTROLLER):
                 await self.client.delete(slices.GROUP, slices.PLURAL, key[0], each["metadata"]["name"])
             return None
         metadata = endpoints["metadata"]

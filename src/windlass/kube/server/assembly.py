@@ -46,7 +46,6 @@ from windlass.kube.api.authentication.serviceaccount import ServiceAccountTokens
 from windlass.kube.api.cache import Cache
 from windlass.kube.api.custom.establishing import GROUP as CRD_GROUP
 from windlass.kube.api.custom.establishing import PLURAL as CRD_PLURAL
-from windlass.kube.api.custom.establishing import EstablishingController
 from windlass.kube.api.custom.establishing import Server as CustomServer
 from windlass.kube.api.custom.resources import openapi_definition
 from windlass.kube.api.discovery import Discovery
@@ -65,25 +64,15 @@ from windlass.kube.api.subresources import pods
 from windlass.kube.api.subresources import tokens as token_requests
 from windlass.kube.api.webhooks import WebhookCaller
 from windlass.kube.client import Client
-from windlass.kube.controllers.certificates import CertificateController
-from windlass.kube.controllers.endpoints import EndpointsController
-from windlass.kube.controllers.endpointslice import EndpointSliceController
-from windlass.kube.controllers.endpointslice_mirroring import EndpointSliceMirroringController
-from windlass.kube.controllers.garbage_collector import GarbageCollector
 from windlass.kube.controllers.leader_election import LeaderElector
-from windlass.kube.controllers.namespaces import NamespaceController
-from windlass.kube.controllers.node_ipam import NodeIPAMController
-from windlass.kube.controllers.resource_quota import QuotaWriter, ResourceQuotaController
-from windlass.kube.controllers.role_aggregation import RoleAggregationController
-from windlass.kube.controllers.runner import Controller
-from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
-from windlass.kube.controllers.token_cleaner import TokenCleaner
+from windlass.kube.controllers.resource_quota import QuotaWriter
 from windlass.kube.openapi import Documents
 from windlass.kube.schema.catalogue import Catalogue
 from windlass.kube.server import encryption, identity
 from windlass.kube.server.access import Authentication, Authorization, keep_current
 from windlass.kube.server.arguments import Arguments
 from windlass.kube.server.bootstrap import bootstrap, publish_server
+from windlass.kube.server.controllers import controllers
 from windlass.kube.server.endpoints import ServerEndpoints
 from windlass.kube.server.joining import authority_page, ensure_node_token
 from windlass.store import Store, open_store
@@ -166,7 +155,7 @@ class Cluster:
         leading = contextlib.AsyncExitStack()
 
         async def lead() -> None:
-            for controller in self._controllers(client, pki):
+            for controller in controllers(client, pki.ca, self._authorizer, self._arguments):
                 controller.start()
                 leading.push_async_callback(controller.stop)
 
@@ -365,24 +354,6 @@ class Cluster:
         )
         self._undo.callback(audit_log.close)
         return Recorder(Policy(document), audit_log.write)
-
-    def _controllers(self, client: Client, pki: PKI) -> list[Controller]:
-        """Those that only the leader runs, made anew each time it begins to lead."""
-        return [
-            NamespaceController(client),
-            ServiceAccountController(client),
-            RootCAPublisher(client, pki.ca.certificate_pem.decode()),
-            RoleAggregationController(client),
-            GarbageCollector(client),
-            EstablishingController(client),
-            ResourceQuotaController(client),
-            CertificateController(client, pki.ca, self._authorizer),
-            TokenCleaner(client),
-            NodeIPAMController(client, networks_of(self._arguments.cluster_cidr)),
-            EndpointSliceController(client),
-            EndpointsController(client),
-            EndpointSliceMirroringController(client),
-        ]
 
 
 def _listen(address: str, port: int) -> socket.socket:
