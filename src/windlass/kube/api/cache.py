@@ -6,6 +6,7 @@ changes them. What nobody asks for costs nothing beyond its bytes in the store.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from windlass.kube.api import objects
@@ -14,6 +15,8 @@ from windlass.kube.api.reader import Listener
 from windlass.kube.api.registry import Registry
 from windlass.kube.api.resource import Object
 from windlass.store import Event, Store
+
+log = logging.getLogger("windlass.kube.api")
 
 
 class _Kind:
@@ -103,4 +106,7 @@ def _follow(kind: _Kind, events: Sequence[Event]) -> None:
             _put(kind, obj)
             word = "MODIFIED" if event.previous is not None else "ADDED"
         for listener in list(kind.listeners):
-            listener(word, obj)
+            try:
+                listener(word, obj)
+            except Exception:  # one that fails is no reason to refuse a write, nor to keep it from the others
+                log.exception("%s of %s/%s", word, objects.namespace_of(obj), objects.name_of(obj))

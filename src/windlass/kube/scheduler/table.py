@@ -82,7 +82,8 @@ class NodeTable:
         self.allocatable[row] = 0
         for resource, value in (status.get("allocatable") or {}).items():
             amount = quantity.parse(value)
-            self.allocatable[row, self.column(resource)] = amount.milli if resource == "cpu" else amount.value
+            column = self.column(resource)  # may replace the array: before it is indexed
+            self.allocatable[row, column] = amount.milli if resource == "cpu" else amount.value
         self._set_images(row, status.get("images") or ())
         return row
 
@@ -104,7 +105,8 @@ class NodeTable:
         """A pod is on a node, or is assumed to be."""
         self.pods[row][info.uid] = info
         for resource, value in info.requests.items():
-            self.used[row, self.column(resource)] += value
+            column = self.column(resource)
+            self.used[row, column] += value
         self.scored[row] += info.scored
         if info.ports:
             self.with_ports.add(row)
@@ -115,7 +117,8 @@ class NodeTable:
         if info is None:
             return None
         for resource, value in info.requests.items():
-            self.used[row, self.column(resource)] -= value
+            column = self.column(resource)
+            self.used[row, column] -= value
         self.scored[row] -= info.scored
         if info.ports and not any(each.ports for each in self.pods[row].values()):
             self.with_ports.discard(row)
