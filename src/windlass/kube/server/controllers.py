@@ -16,6 +16,7 @@ from windlass.kube.controllers.endpointslice_mirroring import EndpointSliceMirro
 from windlass.kube.controllers.garbage_collector import GarbageCollector
 from windlass.kube.controllers.namespaces import NamespaceController
 from windlass.kube.controllers.node_ipam import NodeIPAMController
+from windlass.kube.controllers.node_taints import NodeTaintController
 from windlass.kube.controllers.resource_quota import ResourceQuotaController
 from windlass.kube.controllers.role_aggregation import RoleAggregationController
 from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
@@ -47,6 +48,7 @@ def controllers(client: Client, authority: Authority, authorizer: Authorizer, ar
         CertificateController(client, authority, authorizer),
         TokenCleaner(client),
         NodeIPAMController(client, networks_of(arguments.cluster_cidr)),
+        NodeTaintController(client),
         EndpointSliceController(client),
         EndpointsController(client),
         EndpointSliceMirroringController(client),
