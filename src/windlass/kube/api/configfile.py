@@ -113,6 +113,10 @@ class Node:
         for index, each in enumerate(value):
             yield Node(each, self._file, f"{self.at(name)}[{index}]")
 
+    def any(self, name: str) -> Any:
+        """A field as it is, None where it is absent."""
+        return self._left.pop(name, None)
+
     def has(self, name: str) -> bool:
         """Whether the field is there and was not taken yet."""
         return self._left.get(name) is not None

@@ -34,7 +34,7 @@ class Counters:
         for affinity in info.preferred_affinity:
             self._count_having(affinity, False)[row] += sign
         for affinity in info.affinity:
-            self._count_having(Affinity(affinity.term, affinity.topology, 1), False)[row] += sign
+            self._count_having(affinity, False)[row] += sign
 
     def _fit(self, counts: Vector, term: Term) -> Vector:
         if len(counts) < len(self._table.names):

@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,23 +72,20 @@ def _node_name(table: NodeTable, info: PodInfo) -> Iterator[Refusal]:
         yield Refusal("NodeName", mask, "node(s) didn't match the requested node name", resolvable=False)
 
 
+def _untolerated(table: NodeTable, info: PodInfo) -> Mask:
+    refused = [
+        number
+        for number, taints in enumerate(table.taints)
+        if any(each[2] != "PreferNoSchedule" and not tolerates(info.tolerations, each) for each in taints)
+    ]
+    found: Mask = np.isin(table.taint_class, refused) if refused else np.zeros(len(table.names), dtype=np.bool_)
+    return found
+
+
 def _taint_toleration(table: NodeTable, info: PodInfo) -> Iterator[Refusal]:
-    refused: list[int] = []
-    reason = ""
-    for number, taints in enumerate(table.taints):
-        for taint in taints:
-            if taint[2] != "PreferNoSchedule" and not tolerates(info.tolerations, taint):
-                refused.append(number)
-                reason = reason or f"node(s) had untolerated taint {{{taint[0]}: {taint[1]}}}"
-                break
-    if refused:
-        mask = np.isin(table.taint_class, refused)
-        if mask.any():
-            # As since v1.34, all untolerated taints are one reason.
-            yield Refusal("TaintToleration", mask, "node(s) had untolerated taint(s)", resolvable=False)
-
-
-_NAME_FIELD = "metadata.name"
+    mask = _untolerated(table, info)
+    if mask.any():
+        yield Refusal("TaintToleration", mask, "node(s) had untolerated taint(s)", resolvable=False)
 
 
 def matches_terms(table: NodeTable, terms: Sequence[Object]) -> Mask:
@@ -102,46 +99,47 @@ def matches_terms(table: NodeTable, terms: Sequence[Object]) -> Mask:
         for expression in expressions:
             mask &= _expression(table, expression)
         for field in fields:
-            names = np.array([name in field.get("values", ()) for name in table.names])
-            mask &= names if field["operator"] == "In" else ~names
+            named = np.zeros(len(table.names), dtype=np.bool_)
+            named[[row for name in field.get("values", ()) if (row := table.rows.get(name)) is not None]] = True
+            mask &= named if field["operator"] == "In" else ~named
         found |= mask
     return found
 
 
 def _expression(table: NodeTable, expression: Mapping[str, Any]) -> Mask:
-    values = table.label(expression["key"])
+    column = table.label(expression["key"])
     wanted = expression.get("values") or []
+    found: Mask
     match expression["operator"]:
         case "In":
-            return np.fromiter((value in wanted for value in values), dtype=np.bool_, count=len(values))
+            found = column.having(wanted)
         case "NotIn":
-            return np.fromiter((value not in wanted for value in values), dtype=np.bool_, count=len(values))
+            found = ~column.having(wanted)
         case "Exists":
-            return np.fromiter((value is not None for value in values), dtype=np.bool_, count=len(values))
+            found = column.ids >= 0
         case "DoesNotExist":
-            return np.fromiter((value is None for value in values), dtype=np.bool_, count=len(values))
+            found = column.ids < 0
         case operator:
             bound = int(wanted[0])
-            test: Callable[[int], bool] = (lambda x: x > bound) if operator == "Gt" else (lambda x: x < bound)
-            return np.fromiter(
-                (value is not None and value.lstrip("-").isdigit() and test(int(value)) for value in values),
-                dtype=np.bool_,
-                count=len(values),
+            numbers = ((value, int(value)) for value in column.numbers if value.lstrip("-").isdigit())
+            found = column.having(
+                value for value, number in numbers if (number > bound if operator == "Gt" else number < bound)
             )
+    return found
 
 
 def node_affinity(table: NodeTable, info: PodInfo) -> Mask:
     """The nodes that nodeSelector and required node affinity allow."""
     mask = table.valid.copy()
     for key, value in info.selector.items():
-        mask &= table.label(key) == value
-    if info.node_terms is not None:
-        mask &= matches_terms(table, info.node_terms)
+        mask &= table.label(key).having((value,))
+    for terms in info.node_terms:
+        mask &= matches_terms(table, terms)
     return mask
 
 
 def _node_affinity(table: NodeTable, info: PodInfo) -> Iterator[Refusal]:
-    if info.selector or info.node_terms is not None:
+    if info.selector or info.node_terms:
         reason = "node(s) didn't match Pod's node affinity/selector"
         yield Refusal("NodeAffinity", ~node_affinity(table, info), reason, resolvable=False)
 
@@ -166,7 +164,7 @@ def _node_resources_fit(table: NodeTable, info: PodInfo) -> Iterator[Refusal]:
 
 
 def _pod_topology_spread(table: NodeTable, counters: Counters, info: PodInfo) -> Iterator[Refusal]:
-    for constraint in info.spread:
+    for constraint in info.spread or info.default_spread:
         if not constraint.required:
             continue
         ids, number = table.domains(constraint.topology)
@@ -180,8 +178,7 @@ def _pod_topology_spread(table: NodeTable, counters: Counters, info: PodInfo) ->
         if constraint.honors_affinity:
             counted &= node_affinity(table, info)
         if constraint.honors_taints:
-            for refusal in _taint_toleration(table, info):
-                counted &= ~refusal.mask
+            counted &= ~_untolerated(table, info)
         counts = counters.matching(constraint.term)[: len(ids)]
         inside = counted
         sums = np.bincount(ids[inside], weights=counts[inside], minlength=number)
@@ -197,29 +194,33 @@ def _pod_topology_spread(table: NodeTable, counters: Counters, info: PodInfo) ->
 
 
 def _inter_pod_affinity(table: NodeTable, counters: Counters, info: PodInfo) -> Iterator[Refusal]:
-    size = len(table.names)
-    forbidden = np.zeros(size, dtype=np.bool_)
+    if info.affinity:
+        mask = ~_near(table, counters, info)
+        yield Refusal("InterPodAffinity", mask, "node(s) didn't match pod affinity rules", resolvable=False)
+    for affinity in info.anti_affinity:
+        mask = by_domain(table, counters.matching(affinity.term), affinity.topology) > 0
+        yield Refusal("InterPodAffinity", mask, "node(s) didn't match pod anti-affinity rules")
+    forbidden = np.zeros(len(table.names), dtype=np.bool_)
     for affinity, counts in counters.having(info, required=True):
         forbidden |= by_domain(table, counts, affinity.topology) > 0
     if forbidden.any():
         yield Refusal("InterPodAffinity", forbidden, "node(s) didn't satisfy existing pods anti-affinity rules")
-    for affinity in info.anti_affinity:
-        mask = by_domain(table, counters.matching(affinity.term), affinity.topology) > 0
-        yield Refusal("InterPodAffinity", mask, "node(s) didn't match pod anti-affinity rules")
-    if not info.affinity:
-        return
-    allowed = np.ones(size, dtype=np.bool_)
-    nobody = True
+
+
+def _near(table: NodeTable, counters: Counters, info: PodInfo) -> Mask:
+    """The nodes in whose domains are the pods with which this one wants to be."""
+    found = np.ones(len(table.names), dtype=np.bool_)
+    somebody = False
     for affinity in info.affinity:
-        sums = by_domain(table, counters.matching(affinity.term), affinity.topology)
-        nobody = nobody and not counters.matching(affinity.term).any()
-        allowed &= sums > 0
-    if nobody and all(_means(each.term, info) for each in info.affinity):
+        counts = counters.matching(affinity.term)
+        somebody = somebody or bool(counts.any())
+        found &= by_domain(table, counts, affinity.topology) > 0
+    if not somebody and all(_means(each.term, info) for each in info.affinity):
         # The first of a group that wants to be together may go anywhere the topology is known.
-        allowed = np.ones(size, dtype=np.bool_)
+        found = np.ones(len(table.names), dtype=np.bool_)
         for affinity in info.affinity:
-            allowed &= table.domains(affinity.topology)[0] >= 0
-    yield Refusal("InterPodAffinity", ~allowed, "node(s) didn't match pod affinity rules", resolvable=False)
+            found &= table.domains(affinity.topology)[0] >= 0
+    return found
 
 
 def _means(term: Term, info: PodInfo) -> bool:

@@ -58,9 +58,16 @@ class PodInfo:
     key: namespace and name.
     requests: by resource name, in thousandths for cpu and whole units otherwise.
     scored: cpu and memory as scores count them.
+    node_terms: lists of node selector terms, of each of which a node must match one.
+    default_spread: what holds where the pod has no constraints of its own.
     """
 
-    def __init__(self, pod: Object, namespace_labels: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        pod: Object,
+        namespace_labels: Mapping[str, Mapping[str, str]],
+        added_affinity: Mapping[str, Any] | None = None,
+    ) -> None:
         metadata, spec = pod["metadata"], pod["spec"]
         self.pod = pod
         self.uid: str = metadata["uid"]
@@ -85,10 +92,17 @@ class PodInfo:
         ]
         self.selector: Mapping[str, str] = spec.get("nodeSelector") or {}
         affinity = spec.get("affinity") or {}
-        node = affinity.get("nodeAffinity") or {}
-        required = node.get("requiredDuringSchedulingIgnoredDuringExecution")
-        self.node_terms: Sequence[Object] | None = None if required is None else required["nodeSelectorTerms"]
-        self.preferred_nodes: Sequence[Object] = node.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+        nodes = [each for each in (affinity.get("nodeAffinity"), added_affinity) if each]
+        self.node_terms: Sequence[Sequence[Object]] = [
+            required["nodeSelectorTerms"]
+            for each in nodes
+            if (required := each.get("requiredDuringSchedulingIgnoredDuringExecution")) is not None
+        ]
+        self.preferred_nodes: Sequence[Object] = [
+            preferred
+            for each in nodes
+            for preferred in each.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+        ]
         own = affinity.get("podAffinity") or {}
         anti = affinity.get("podAntiAffinity") or {}
         read = _Terms(self.namespace, self.labels, namespace_labels)
@@ -96,6 +110,7 @@ class PodInfo:
         self.anti_affinity = read.required(anti)
         self.preferred_affinity = read.preferred(own, 1) + read.preferred(anti, -1)
         self.spread = [read.spread(each) for each in spec.get("topologySpreadConstraints") or ()]
+        self.default_spread: Sequence[Spread] = ()
         self.preempts = spec.get("preemptionPolicy") != "Never"
 
 

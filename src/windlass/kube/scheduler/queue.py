@@ -34,9 +34,16 @@ class Waiting:
 
 
 class SchedulingQueue:
-    """Belongs to one event loop."""
+    """Belongs to one event loop. `first` and `longest` back-off in seconds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        first: float = _FIRST_BACKOFF,
+        longest: float = _LONGEST_BACKOFF,
+    ) -> None:
+        self._first, self._longest = first, longest
         self._clock = clock
         self._order = itertools.count()
         self._active: list[tuple[int, float, int, str]] = []
@@ -116,7 +123,7 @@ class SchedulingQueue:
                 self._back_off(waiting)
 
     def _back_off(self, waiting: Waiting) -> None:
-        delay = min(_FIRST_BACKOFF * 2 ** max(waiting.attempts - 1, 0), _LONGEST_BACKOFF)
+        delay = min(self._first * 2 ** max(waiting.attempts - 1, 0), self._longest)
         left = waiting.parked_at + delay - self._clock() if waiting.parked_at else delay
         uid = waiting.info.uid
         if left <= 0:

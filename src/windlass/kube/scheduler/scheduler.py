@@ -28,9 +28,11 @@ from windlass.kube.api.status import StatusError
 from windlass.kube.client import APIClient
 from windlass.kube.controllers.events import NORMAL, WARNING, EventRecorder
 from windlass.kube.scheduler import filters, preemption, scores, volumes
+from windlass.kube.scheduler.configuration import DEFAULT_NAME, Configuration
 from windlass.kube.scheduler.counters import Counters
 from windlass.kube.scheduler.podinfo import PodInfo
 from windlass.kube.scheduler.queue import SchedulingQueue, Waiting
+from windlass.kube.scheduler.spreading import DefaultSpreading
 from windlass.kube.scheduler.table import Mask, NodeTable
 
 Object = dict[str, Any]
@@ -43,16 +45,20 @@ _CHANGES_THAT_HELP = ("NodeResourcesFit", "NodePorts", "InterPodAffinity", "PodT
 
 
 class Scheduler:
-    """One scheduler under one name. `start`, then `stop`."""
+    """One scheduler with one or more profiles, each for pods of its name. `start`, then `stop`."""
 
-    def __init__(self, client: APIClient, *, name: str = "default-scheduler") -> None:
+    def __init__(self, client: APIClient, configuration: Configuration | None = None) -> None:
+        configuration = configuration or Configuration()
         self._client = client
         self._cache = client.cache
-        self._name = name
-        self._recorder = EventRecorder(client, name)
+        self._profiles = {each.name: each for each in configuration.profiles}
+        self._recorders = {each: EventRecorder(client, each) for each in self._profiles}
+        self._spreading = {
+            each.name: DefaultSpreading(client.cache, each.default_spread) for each in configuration.profiles
+        }
         self.table = NodeTable()
         self.counters = Counters(self.table)
-        self.queue = SchedulingQueue()
+        self.queue = SchedulingQueue(first=configuration.first_backoff, longest=configuration.longest_backoff)
         self._placed: dict[str, tuple[int, bool]] = {}
         self._homeless: dict[str, list[PodInfo]] = {}
         self._namespace_labels: dict[str, Mapping[str, str]] = {}
@@ -72,6 +78,10 @@ class Scheduler:
             ("", "persistentvolumeclaims", self._volume_changed),
             ("", "persistentvolumes", self._volume_changed),
             ("storage.k8s.io", "storageclasses", self._volume_changed),
+            ("", "services", self._owner_changed),
+            ("", "replicationcontrollers", self._owner_changed),
+            ("apps", "replicasets", self._owner_changed),
+            ("apps", "statefulsets", self._owner_changed),
         ):
             self._cache.subscribe(group, resource, changed)
             self._subscriptions.append((group, resource, changed))
@@ -150,7 +160,8 @@ class Scheduler:
                 self._place(row, info, assumed=False)
                 self.queue.wake("InterPodAffinity", "PodTopologySpread")
             return
-        if pod["spec"].get("schedulerName") not in (None, "", self._name):
+        profile = self._profiles.get(pod["spec"].get("schedulerName") or DEFAULT_NAME)
+        if profile is None:
             return
         if pod["metadata"].get("deletionTimestamp"):
             self.queue.remove(uid)
@@ -162,7 +173,7 @@ class Scheduler:
                 return
         elif uid in self._placed:
             return  # it is being bound
-        info = PodInfo(pod, self._namespace_labels)
+        info = PodInfo(pod, self._namespace_labels, profile.added_affinity)
         if info.gates:
             self._spawn(self._tell_gated(info))
             return
@@ -171,6 +182,12 @@ class Scheduler:
     def _volume_changed(self, event: str, obj: Object) -> None:
         del event, obj
         self.queue.wake("VolumeBinding")
+
+    def _owner_changed(self, event: str, obj: Object) -> None:
+        del obj
+        if event != "MODIFIED":  # a changed selector of a service is rare, and a preference may be late
+            for each in self._spreading.values():
+                each.forget()
 
     def _place(self, row: int, info: PodInfo, *, assumed: bool) -> None:
         self.table.add_pod(row, info)
@@ -207,6 +224,7 @@ class Scheduler:
         reasons: Counter[str] = Counter()
         plugins: set[str] = set()
         feasible, resolvable = self.table.valid.copy(), self.table.valid.copy()
+        info.default_spread = () if info.spread else self._spreading[info.scheduler].of(info)
         self._assume_nominated(info, 1)
         try:
             for refusal in self._refusals(info):
@@ -234,7 +252,8 @@ class Scheduler:
         found = list(filters.run(self.table, self.counters, info))
         if info.claims:
             found += volumes.run(self.table, self._cache, info)
-        return found
+        wanted = self._profiles[info.scheduler].filters
+        return [each for each in found if each.plugin in wanted]
 
     def _assume_nominated(self, info: PodInfo, sign: int) -> None:
         """Pods as important as this one keep the place that was made free for them."""
@@ -253,7 +272,16 @@ class Scheduler:
             return int(rows[0])
         if info.nominated and (row := self.table.rows.get(info.nominated)) is not None and feasible[row]:
             return row
-        points = scores.total(self.table, self.counters, info, feasible)
+        profile = self._profiles[info.scheduler]
+        points = scores.total(
+            self.table,
+            self.counters,
+            info,
+            feasible,
+            profile.weights,
+            profile.strategy,
+            profile.hard_affinity_weight,
+        )
         best = np.flatnonzero(points >= points.max() - 1e-9)
         return int(best[random.randrange(len(best))])  # noqa: S311 - no secret
 
@@ -292,7 +320,7 @@ class Scheduler:
                 self.queue.retry(waiting)
                 raise
         message = f"Successfully assigned {info.namespace}/{info.name} to {node}"
-        self._recorder.event(info.pod, NORMAL, "Scheduled", message)
+        self._recorders[info.scheduler].event(info.pod, NORMAL, "Scheduled", message)
 
     # It does not go ------------------------------------------------------------------------------------------------
 
@@ -324,7 +352,7 @@ class Scheduler:
                 parts.append(f"{size - helpless} No preemption victims found for incoming pod")
             message += f" preemption: 0/{size} nodes are available: {', '.join(sorted(parts))}."
         self.queue.park(waiting, frozenset(plugins), seen)
-        self._recorder.event(info.pod, WARNING, "FailedScheduling", message)
+        self._recorders[info.scheduler].event(info.pod, WARNING, "FailedScheduling", message)
         node = ""
         if candidate is not None:
             node = self.table.names[candidate.row]
@@ -337,7 +365,7 @@ class Scheduler:
             self._spawn(self._tell(info, "Unschedulable", message, node))
 
     def _preempt(self, info: PodInfo, resolvable: Mask) -> preemption.Candidate | None:
-        if not info.preempts or not resolvable.any():
+        if not info.preempts or not self._profiles[info.scheduler].preempts or not resolvable.any():
             return None
         known = self._nominated.get(info.uid)
         if known is not None and (row := self.table.rows.get(known[0])) is not None:
@@ -348,7 +376,7 @@ class Scheduler:
         return preemption.find(self.table, self.counters, info, resolvable, budgets)
 
     async def _evict(self, victim: PodInfo, info: PodInfo, node: str) -> None:
-        message = f"{self._name}: preempting to accommodate a higher priority pod"
+        message = f"{info.scheduler}: preempting to accommodate a higher priority pod"
 
         def mark(live: Object) -> None:
             if live["metadata"]["uid"] == victim.uid:
@@ -358,7 +386,7 @@ class Scheduler:
             await self._client.update("", "pods", victim.namespace, victim.name, mark, subresource="status")
             await self._client.delete("", "pods", victim.namespace, victim.name, uid=victim.uid)
             by = f"Preempted by pod {info.uid} on node {node}"
-            self._recorder.event(victim.pod, NORMAL, "Preempted", by)
+            self._recorders[info.scheduler].event(victim.pod, NORMAL, "Preempted", by)
 
     async def _tell(self, info: PodInfo, reason: str, message: str, node: str = "") -> None:
         def change(live: Object) -> None:

@@ -5,7 +5,8 @@ Source: https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugi
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -27,41 +28,85 @@ WEIGHTS: Final = {
 _LEAST_IMAGE, _MOST_IMAGE = 23 << 20, 1000 << 20
 
 
-def total(table: NodeTable, counters: Counters, info: PodInfo, feasible: Mask) -> Vector:
+class Strategy(NamedTuple):
+    """How NodeResourcesFit scores.
+
+    Attributes:
+        kind: LeastAllocated, MostAllocated or RequestedToCapacityRatio.
+        weights: resources and their weights.
+        shape: for the last kind, utilizations in percent and scores of 0 to 10, ascending.
+    """
+
+    kind: str
+    weights: tuple[tuple[str, int], ...] = (("cpu", 1), ("memory", 1))
+    shape: tuple[tuple[int, int], ...] = ()
+
+
+STRATEGIES: Final = {"LeastAllocated": Strategy("LeastAllocated")}
+
+
+def total(
+    table: NodeTable,
+    counters: Counters,
+    info: PodInfo,
+    feasible: Mask,
+    weights: Mapping[str, float] = WEIGHTS,
+    strategy: Strategy = STRATEGIES["LeastAllocated"],
+    hard_affinity_weight: int = 1,
+) -> Vector:
     """The sum of all scores; what is not feasible counts for nothing."""
     found = np.zeros(len(table.names))
-    found += WEIGHTS["NodeResourcesFit"] * least_allocated(table, info)
-    found += WEIGHTS["NodeResourcesBalancedAllocation"] * balanced(table, info)
-    if len(table.taints) > 1:
-        found += WEIGHTS["TaintToleration"] * taint_toleration(table, info, feasible)
-    if info.preferred_nodes:
-        found += WEIGHTS["NodeAffinity"] * node_affinity(table, info, feasible)
-    found += WEIGHTS["PodTopologySpread"] * topology_spread(table, counters, info, feasible)
-    found += WEIGHTS["InterPodAffinity"] * inter_pod_affinity(table, counters, info, feasible)
-    if table.images:
-        found += WEIGHTS["ImageLocality"] * image_locality(table, info)
+    if weight := weights.get("NodeResourcesFit"):
+        found += weight * resources_fit(table, info, strategy)
+    if weight := weights.get("NodeResourcesBalancedAllocation"):
+        found += weight * balanced(table, info)
+    if len(table.taints) > 1 and (weight := weights.get("TaintToleration")):
+        found += weight * taint_toleration(table, info, feasible)
+    if info.preferred_nodes and (weight := weights.get("NodeAffinity")):
+        found += weight * node_affinity(table, info, feasible)
+    if weight := weights.get("PodTopologySpread"):
+        found += weight * topology_spread(table, counters, info, feasible)
+    if weight := weights.get("InterPodAffinity"):
+        found += weight * inter_pod_affinity(table, counters, info, feasible, hard_affinity_weight)
+    if table.images and (weight := weights.get("ImageLocality")):
+        found += weight * image_locality(table, info)
     return np.where(feasible, found, -1.0)
 
 
-def _fractions(table: NodeTable, info: PodInfo) -> tuple[Vector, Vector]:
-    """The parts of cpu and memory that would be used with the pod."""
-    cpu, memory = table.columns["cpu"], table.columns["memory"]
+def _fraction(table: NodeTable, info: PodInfo, resource: str) -> Vector:
+    """The part of a resource that would be used with the pod."""
+    column = table.column(resource)
     with np.errstate(divide="ignore", invalid="ignore"):
-        of_cpu = (table.scored[:, 0] + info.scored[0]) / table.allocatable[:, cpu]
-        of_memory = (table.scored[:, 1] + info.scored[1]) / table.allocatable[:, memory]
-    return np.nan_to_num(of_cpu, nan=1.0, posinf=1.0), np.nan_to_num(of_memory, nan=1.0, posinf=1.0)
+        if resource in ("cpu", "memory"):
+            place = 0 if resource == "cpu" else 1
+            found = (table.scored[:, place] + info.scored[place]) / table.allocatable[:, column]
+        else:
+            found = (table.used[:, column] + info.requests.get(resource, 0)) / table.allocatable[:, column]
+    return np.nan_to_num(found, nan=1.0, posinf=1.0)
 
 
-def least_allocated(table: NodeTable, info: PodInfo) -> Vector:
-    """NodeResourcesFit, LeastAllocated: the emptier the better."""
-    of_cpu, of_memory = _fractions(table, info)
-    found: Vector = (np.clip(1 - of_cpu, 0, 1) + np.clip(1 - of_memory, 0, 1)) / 2 * BEST
-    return found
+def resources_fit(table: NodeTable, info: PodInfo, strategy: Strategy) -> Vector:
+    """NodeResourcesFit: the emptier the better, or the fuller, or by a shape."""
+    found, weight_sum = np.zeros(len(table.names)), 0
+    for resource, weight in strategy.weights:
+        if resource not in ("cpu", "memory") and not info.requests.get(resource):
+            continue
+        fraction = np.clip(_fraction(table, info, resource), 0, 1)
+        if strategy.kind == "LeastAllocated":
+            points = 1 - fraction
+        elif strategy.kind == "MostAllocated":
+            points = fraction
+        else:
+            utilizations, heights = zip(*strategy.shape, strict=True)
+            points = np.interp(fraction * 100, utilizations, heights) / 10
+        found += points * weight
+        weight_sum += weight
+    return found / max(weight_sum, 1) * BEST
 
 
 def balanced(table: NodeTable, info: PodInfo) -> Vector:
     """NodeResourcesBalancedAllocation: the more alike the parts of cpu and memory in use, the better."""
-    of_cpu, of_memory = _fractions(table, info)
+    of_cpu, of_memory = _fraction(table, info, "cpu"), _fraction(table, info, "memory")
     deviation = np.abs(np.clip(of_cpu, 0, 1) - np.clip(of_memory, 0, 1)) / 2
     found: Vector = (1 - deviation) * BEST
     return found
@@ -98,7 +143,7 @@ def node_affinity(table: NodeTable, info: PodInfo, feasible: Mask) -> Vector:
 def topology_spread(table: NodeTable, counters: Counters, info: PodInfo, feasible: Mask) -> Vector:
     """Domains with fewer pods of the same kind are better, by the constraints that may be broken."""
     found = np.zeros(len(table.names))
-    constraints = [each for each in info.spread if not each.required]
+    constraints = [each for each in info.spread or info.default_spread if not each.required]
     if not constraints:
         return found
     for constraint in constraints:
@@ -112,13 +157,16 @@ def topology_spread(table: NodeTable, counters: Counters, info: PodInfo, feasibl
     return np.clip(BEST * (most + least - found) / most, 0, BEST)
 
 
-def inter_pod_affinity(table: NodeTable, counters: Counters, info: PodInfo, feasible: Mask) -> Vector:
+def inter_pod_affinity(
+    table: NodeTable, counters: Counters, info: PodInfo, feasible: Mask, hard_weight: int = 1
+) -> Vector:
     """What the pod prefers of others, and what others prefer of it."""
     found = np.zeros(len(table.names))
     for affinity in info.preferred_affinity:
         found += by_domain(table, counters.matching(affinity.term), affinity.topology) * affinity.weight
     for affinity, counts in counters.having(info, required=False):
-        found += by_domain(table, counts, affinity.topology) * affinity.weight
+        # Required affinity is counted with a weight of none.
+        found += by_domain(table, counts, affinity.topology) * (affinity.weight or hard_weight)
     if not found.any() or not feasible.any():
         return found
     least, most = float(found[feasible].min()), float(found[feasible].max())

@@ -7,7 +7,7 @@ changes of labels, so that masks made from them can be kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,19 @@ Ids = npt.NDArray[np.int64]
 
 _BASE = ("pods", "cpu", "memory", "ephemeral-storage")
 _FIRST_ROWS = 64
+
+
+class LabelColumn(NamedTuple):
+    """One label of all nodes: `ids` has the number of each node's value, -1 where it has none."""
+
+    ids: Ids
+    numbers: Mapping[str, int]
+
+    def having(self, values: Iterable[str]) -> Mask:
+        """The nodes whose value is one of these."""
+        wanted = [number for value in values if (number := self.numbers.get(value)) is not None]
+        found: Mask = self.ids == wanted[0] if len(wanted) == 1 else np.isin(self.ids, wanted)
+        return found
 
 
 class NodeTable:
@@ -50,8 +63,7 @@ class NodeTable:
         self.generation = 0
         self._taint_numbers: dict[tuple[tuple[str, str, str], ...], int] = {(): 0}
         self._free = list(range(_FIRST_ROWS - 1, -1, -1))
-        self._label_values: dict[str, tuple[int, npt.NDArray[np.object_]]] = {}
-        self._domains: dict[str, tuple[int, Ids, int]] = {}
+        self._labels: dict[str, tuple[int, LabelColumn]] = {}
 
     @property
     def size(self) -> int:
@@ -77,14 +89,17 @@ class NodeTable:
         self.nodes[row] = node
         self.valid[row] = True
         spec, status = node.get("spec") or {}, node.get("status") or {}
+        old = (before or {}).get("status") or {}
         self.unschedulable[row] = bool(spec.get("unschedulable"))
         self.taint_class[row] = self._taint_class(spec.get("taints") or ())
-        self.allocatable[row] = 0
-        for resource, value in (status.get("allocatable") or {}).items():
-            amount = quantity.parse(value)
-            column = self.column(resource)  # may replace the array: before it is indexed
-            self.allocatable[row, column] = amount.milli if resource == "cpu" else amount.value
-        self._set_images(row, status.get("images") or ())
+        if status.get("allocatable") != old.get("allocatable"):
+            self.allocatable[row] = 0
+            for resource, value in (status.get("allocatable") or {}).items():
+                amount = quantity.parse(value)
+                column = self.column(resource)  # may replace the array: before it is indexed
+                self.allocatable[row, column] = amount.milli if resource == "cpu" else amount.value
+        if status.get("images") != old.get("images"):
+            self._set_images(row, status.get("images") or ())
         return row
 
     def remove_node(self, name: str) -> None:
@@ -165,34 +180,25 @@ class NodeTable:
 
     # Labels --------------------------------------------------------------------------------------------------------
 
-    def label(self, key: str) -> npt.NDArray[np.object_]:
-        """Each node's value of a label, None where it has none."""
-        found = self._label_values.get(key)
+    def label(self, key: str) -> LabelColumn:
+        """Each node's value of a label."""
+        found = self._labels.get(key)
         if found is None or found[0] != self.generation:
-            values = np.full(len(self.names), None, dtype=object)
+            numbers: dict[str, int] = {}
+            ids: Ids = np.full(len(self.names), -1, dtype=np.int64)
             for row in self.rows.values():
-                node = self.nodes[row]
-                assert node is not None
-                values[row] = (node["metadata"].get("labels") or {}).get(key)
-            found = self._label_values[key] = (self.generation, values)
+                value = self._labels_of(row).get(key)
+                if value is not None:
+                    ids[row] = numbers.setdefault(value, len(numbers))
+            found = self._labels[key] = (self.generation, LabelColumn(ids, numbers))
         return found[1]
 
     def domains(self, key: str) -> tuple[Ids, int]:
         """Each node's domain of a topology by number, -1 where it has none; and how many there are."""
-        found = self._domains.get(key)
-        if found is None or found[0] != self.generation:
-            numbers: dict[str, int] = {}
-            ids: Ids = np.full(len(self.names), -1, dtype=np.int64)
-            values = self.label(key)
-            for row in self.rows.values():
-                value = values[row]
-                if value is not None:
-                    ids[row] = numbers.setdefault(value, len(numbers))
-            found = self._domains[key] = (self.generation, ids, len(numbers))
-        return found[1], found[2]
+        column = self.label(key)
+        return column.ids, len(column.numbers)
 
-    def labels_of(self, row: int) -> Mapping[str, str]:
-        """A node's labels."""
+    def _labels_of(self, row: int) -> Mapping[str, str]:
         node = self.nodes[row]
         found: Mapping[str, str] = ((node or {}).get("metadata") or {}).get("labels") or {}
         return found

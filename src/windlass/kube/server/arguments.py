@@ -101,6 +101,7 @@ class Arguments:
     authentication: AuthenticationFlags
     authorization: AuthorizationFlags
     encryption_config: Path | None
+    scheduler_config: Path | None
     enable_admission: tuple[str, ...]
     disable_admission: tuple[str, ...]
     audit_policy: Path | None
@@ -182,6 +183,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="an EncryptionConfiguration: seals what is stored",
     )
+    add("--scheduler-config", type=Path, metavar="FILE", help="a KubeSchedulerConfiguration: profiles of the scheduler")
     add("--enable-admission-plugins", type=_list, default=(), metavar="NAMES", help=f"of {', '.join(ORDER)}")
     add("--disable-admission-plugins", type=_list, default=(), metavar="NAMES", help="plugins that are on by default")
     add("--audit-policy-file", type=Path, metavar="FILE", help="what the audit log records")
@@ -401,6 +403,7 @@ def parse_arguments(argv: list[str]) -> Arguments:
         authentication=_authentication(found),
         authorization=_authorization(found),
         encryption_config=found.encryption_provider_config,
+        scheduler_config=found.scheduler_config,
         enable_admission=tuple(found.enable_admission_plugins),
         disable_admission=tuple(found.disable_admission_plugins),
         audit_policy=found.audit_policy_file,

@@ -67,6 +67,7 @@ from windlass.kube.client import Client
 from windlass.kube.controllers.leader_election import LeaderElector
 from windlass.kube.controllers.resource_quota import QuotaWriter
 from windlass.kube.openapi import Documents
+from windlass.kube.scheduler.configuration import load as load_scheduling
 from windlass.kube.schema.catalogue import Catalogue
 from windlass.kube.server import encryption, identity
 from windlass.kube.server.access import Authentication, Authorization, keep_current
@@ -120,6 +121,7 @@ class Cluster:
         if host in ("0.0.0.0", "::"):  # compared, not bound
             host = "127.0.0.1"
         self.url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+        self._scheduling = load_scheduling(arguments.scheduler_config)
         pki = PKI(arguments.data_dir / "tls")
         self._ensure_certificates(pki)
         store = await self._open_store()
@@ -155,7 +157,7 @@ class Cluster:
         leading = contextlib.AsyncExitStack()
 
         async def lead() -> None:
-            for controller in controllers(client, pki.ca, self._authorizer, self._arguments):
+            for controller in controllers(client, pki.ca, self._authorizer, self._arguments, self._scheduling):
                 controller.start()
                 leading.push_async_callback(controller.stop)
 

@@ -21,6 +21,7 @@ from windlass.kube.controllers.resource_quota import ResourceQuotaController
 from windlass.kube.controllers.role_aggregation import RoleAggregationController
 from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
 from windlass.kube.controllers.token_cleaner import TokenCleaner
+from windlass.kube.scheduler.configuration import Configuration
 from windlass.kube.scheduler.scheduler import Scheduler
 from windlass.kube.server.arguments import Arguments
 
@@ -35,7 +36,13 @@ class Runs(Protocol):
         """End."""
 
 
-def controllers(client: Client, authority: Authority, authorizer: Authorizer, arguments: Arguments) -> list[Runs]:
+def controllers(
+    client: Client,
+    authority: Authority,
+    authorizer: Authorizer,
+    arguments: Arguments,
+    scheduling: Configuration,
+) -> list[Runs]:
     """Those that only the leader runs."""
     return [
         NamespaceController(client),
@@ -52,5 +59,5 @@ def controllers(client: Client, authority: Authority, authorizer: Authorizer, ar
         EndpointSliceController(client),
         EndpointsController(client),
         EndpointSliceMirroringController(client),
-        Scheduler(client.named("system:kube-scheduler")),
+        Scheduler(client.named("system:kube-scheduler"), scheduling),
     ]

@@ -73,6 +73,9 @@ class Namespaces(WithStatus):
 class Nodes(WithStatus):
     """core/v1 Node."""
 
+    def prepare_for_create(self, obj: Object, user: User) -> None:
+        """See `Strategy.prepare_for_create`: a node agent registers its node with the status."""
+
     def validate(self, obj: Object) -> Sequence[FieldError]:
         """See `Strategy.validate`."""
         errors: list[FieldError] = []
