@@ -12,6 +12,7 @@ namespace, interface, nftables table or control group.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from support import leaks
 from support.cluster import PrivateCluster
 from support.dockercli import Docker, bound_to
 from support.engine import PrivateEngine
+from support.kube_pods import Pods
 from support.lives import Lives
 from support.remains import left_of
 
@@ -125,3 +127,12 @@ def node() -> Iterator[PrivateCluster]:
             cluster.process.kill()
             cluster.process.wait()
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def pods(node: PrivateCluster, request: pytest.FixtureRequest) -> Iterator[Pods]:
+    """Makes pods on the node in a namespace of the test's own."""
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))[:55].strip("-")
+    node.kubectl("create", "namespace", name)
+    yield Pods(node, name)
+    node.kubectl("delete", "namespace", name, "--timeout=30s")

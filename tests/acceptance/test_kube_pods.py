@@ -2,95 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support.cluster import PrivateCluster
-
-IMAGE = "busybox:1"
-Object = dict[str, Any]
-
-
-class Pods:
-    """Makes pods in a namespace of a test's own and looks at them."""
-
-    def __init__(self, cluster: PrivateCluster, namespace: str) -> None:
-        self.cluster, self.namespace = cluster, namespace
-
-    def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str:
-        return self.cluster.kubectl("-n", self.namespace, *words, stdin=stdin, check=check)
-
-    def make(self, name: str, *containers: Object, **spec: Any) -> None:
-        """A pod on the node; a container without an image gets busybox."""
-        for each in (*containers, *spec.get("initContainers", ())):
-            each.setdefault("image", IMAGE)
-        spec.setdefault("terminationGracePeriodSeconds", 1)
-        body = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "labels": {"app": name}},
-            "spec": {"nodeName": "n1", "containers": list(containers), **spec},
-        }
-        self.kubectl("create", "-f", "-", stdin=json.dumps(body))
-
-    def apply(self, *objects: Object) -> None:
-        for each in objects:
-            self.kubectl("apply", "-f", "-", stdin=json.dumps(each))
-
-    def get(self, name: str) -> Object:
-        found: Object = json.loads(self.kubectl("get", "pod", name, "-o", "json"))
-        return found
-
-    def wait(self, name: str, wanted: str, seconds: int = 20) -> Object:
-        """Wait for a phase, or for a word of kubectl's STATUS column."""
-        deadline = time.monotonic() + seconds
-        while True:
-            shown = self.kubectl("get", "pod", name, "--no-headers").split()
-            if wanted in (shown[2], self.get(name)["status"]["phase"]):
-                return self.get(name)
-            if time.monotonic() > deadline:
-                raise AssertionError(self.kubectl("describe", "pod", name) + self.cluster.tail())
-            time.sleep(0.1)
-
-    def ready(self, name: str) -> Object:
-        self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=20s")
-        return self.get(name)
-
-    def log(self, name: str, container: str = "c") -> str:
-        """What a container has printed, by the engine's own API."""
-        identity = next(
-            each["containerID"].removeprefix("windlass://")
-            for kind in ("containerStatuses", "initContainerStatuses")
-            for each in self.get(name)["status"].get(kind, ())
-            if each["name"] == container
-        )
-        return self.docker("logs", identity)
-
-    def docker(self, *words: str) -> str:
-        command = ["docker", "-H", f"unix://{self.cluster.docker_socket}", *words]
-        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
-
-    def events(self, name: str) -> str:
-        return self.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}", "-o", "wide")
-
-
-@pytest.fixture
-def pods(node: PrivateCluster, request: pytest.FixtureRequest) -> Iterator[Pods]:
-    name = re.sub("[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))[:55].strip("-")
-    node.kubectl("create", "namespace", name)
-    yield Pods(node, name)
-    node.kubectl("delete", "namespace", name, "--timeout=30s")
-
-
-def shell(script: str, **more: Any) -> Object:
-    return {"name": "c", "command": ["sh", "-c", script], **more}
+from support.kube_pods import Object, Pods, shell
 
 
 def test_variables_and_volumes_come_from_everywhere(pods: Pods) -> None:

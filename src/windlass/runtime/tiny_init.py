@@ -17,9 +17,9 @@ as asked for. For machine types without a listing, `executable` says that there 
 
 from __future__ import annotations
 
-import os
-import struct
 from typing import Final
+
+from windlass.runtime.tiny_elf import Program
 
 # Left: the bytes. Right: what they are, for GNU as (Intel syntax). A test assembles the right and compares.
 _X86_64: Final = """
@@ -226,62 +226,9 @@ c3                            ret
                       end:
 """
 
-_LISTINGS: Final = {"x86_64": (62, _X86_64)}  # machine: (ELF's number of it, listing)
-_ADDRESS: Final = 0x400000
-_HEADER: Final = struct.Struct("<16sHHIQQQIHHHHHH")
-_SEGMENT: Final = struct.Struct("<IIQQQQQQ")
-_READ_EXECUTE: Final = 5
+_PROGRAM: Final = Program("docker-init", {"x86_64": _X86_64})
 
-
-def code(machine: str | None = None) -> bytes | None:
-    """The machine code for a machine as uname(2) names it (None: this one); None if there is none."""
-    found = _LISTINGS.get(machine or os.uname().machine)
-    if found is None:
-        return None
-    columns = (line[:20].strip() for line in found[1].splitlines())
-    return b"".join(map(bytes.fromhex, columns))
-
-
-def source(machine: str) -> str:
-    """The right column: what the code was assembled from."""
-    lines = [line[22:] for line in _LISTINGS[machine][1].splitlines()]
-    return "\n".join([".intel_syntax noprefix", ".globl _start", *lines, ""])
-
-
-def executable(machine: str | None = None) -> bytes | None:
-    """A static ELF executable (elf(5)): two headers and the code, one segment, nothing else. None as for `code`."""
-    body = code(machine)
-    if body is None:
-        return None
-    number = _LISTINGS[machine or os.uname().machine][0]
-    start = _HEADER.size + _SEGMENT.size
-    magic = b"\x7fELF\x02\x01\x01"  # 64 bits, little endian, version 1
-    header = _HEADER.pack(
-        magic, 2, number, 1, _ADDRESS + start, _HEADER.size, 0, 0, _HEADER.size, _SEGMENT.size, 1, 0, 0, 0
-    )
-    size = start + len(body)
-    segment = _SEGMENT.pack(1, _READ_EXECUTE, 0, _ADDRESS, _ADDRESS, size, size, 0x1000)
-    return header + segment + body
-
-
-def write(directory: str) -> str | None:
-    """Write it to `directory` unless it is there already; its path, or None as for `code`. `OSError`."""
-    content = executable()
-    if content is None:
-        return None
-    path = f"{directory}/docker-init"
-    try:
-        with open(path, "rb") as file:
-            if file.read() == content:
-                return path
-    except FileNotFoundError:
-        pass
-    temporary = f"{path}.{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
-    try:
-        os.write(fd, content)
-        os.fchmod(fd, 0o755)
-    finally:
-        os.close(fd)
-    os.rename(temporary, path)
-    return path
+code = _PROGRAM.code
+source = _PROGRAM.source
+executable = _PROGRAM.executable
+write = _PROGRAM.write

@@ -1,4 +1,4 @@
-"""The program for `--init`: that its bytes are what they say, and that it does what process 1 should."""
+"""The programs for process 1: that their bytes are what they say, and that the one of `--init` does what it should."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 
 from support.containers import Running, Workshop, docker_config, temporary_image, temporary_workshop
-from windlass.runtime import tiny_init
+from windlass.runtime import tiny_init, tiny_pause
 
 pytestmark = pytest.mark.skipif(tiny_init.code() is None, reason="no listing for this machine")
 
 
 @pytest.mark.skipif(shutil.which("as") is None or shutil.which("objcopy") is None, reason="needs binutils")
-def test_the_bytes_are_what_the_listing_says(tmp_path: Path) -> None:
-    (tmp_path / "init.s").write_text(tiny_init.source("x86_64"))
+@pytest.mark.parametrize("program", [tiny_init, tiny_pause.PROGRAM], ids=["init", "pause"])
+def test_the_bytes_are_what_the_listing_says(tmp_path: Path, program: Any) -> None:
+    (tmp_path / "init.s").write_text(program.source("x86_64"))
     subprocess.run(["as", "--64", "-o", tmp_path / "init.o", tmp_path / "init.s"], check=True)
     subprocess.run(["objcopy", "-O", "binary", "-j", ".text", tmp_path / "init.o", tmp_path / "init.bin"], check=True)
-    assert (tmp_path / "init.bin").read_bytes() == tiny_init.code("x86_64")
+    assert (tmp_path / "init.bin").read_bytes() == program.code("x86_64")
 
 
 def test_it_is_written_once_and_whole(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from windlass.kube.node.events import Recorder
 from windlass.kube.node.images import PodImages
 from windlass.kube.node.podcgroups import PodCgroups
 from windlass.kube.node.pods import Pods
+from windlass.kube.node.processroot import ProcessRoots
 from windlass.kube.node.registration import Registration
 from windlass.kube.node.rooms import Rooms
 from windlass.kube.node.runtime import PodRuntime
@@ -84,6 +85,7 @@ class NodeAgent:
                 allocatable=lambda: rooms.allocatable(),
             ),
             cgroups=cgroups,
+            process_roots=ProcessRoots(self.runtime, settings.data_dir, machine.lowest_oom_score),
             recorder=self._recorder,
             machine=machine,
             network=NETWORK,

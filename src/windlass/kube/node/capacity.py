@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass import __version__
+from windlass.kernel import capabilities
 
 Object = dict[str, Any]
 _MEBIBYTE = 1 << 20
@@ -19,7 +20,10 @@ _MEBIBYTE = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Sizes in bytes."""
+    """Sizes in bytes.
+
+    `lowest_oom_score` is what processes may be given: a host's own container, say, lowers none below its own.
+    """
 
     cpus: int
     memory: int
@@ -29,6 +33,7 @@ class Machine:
     boot_id: str
     kernel: str
     os_image: str
+    lowest_oom_score: int = -1000
 
     def capacity(self, max_pods: int) -> dict[str, str]:
         """`status.capacity` of the Node."""
@@ -79,7 +84,14 @@ def look(directory: Path) -> Machine:
         boot_id=_read("/proc/sys/kernel/random/boot_id"),
         kernel=platform.release(),
         os_image=_pretty_name(),
+        lowest_oom_score=_lowest_oom_score(),
     )
+
+
+def _lowest_oom_score() -> int:
+    if "CAP_SYS_RESOURCE" in capabilities.names_of(capabilities.get_sets().effective):
+        return -1000
+    return int(_read("/proc/self/oom_score_adj") or 0)
 
 
 def _read(path: str) -> str:

@@ -50,7 +50,7 @@ class Circumstances:
         image_user: the user that the image names.
         cgroup_parent: the pod's control group.
         pid_of: the container whose processes are seen too, "" for none.
-        capacity: the node's memory in bytes.
+        capacity: the node's memory in bytes; `lowest_oom_score` is what the node can give.
     """
 
     pod: Object
@@ -64,6 +64,7 @@ class Circumstances:
     cgroup_parent: str
     qos: str
     capacity: int
+    lowest_oom_score: int = -1000
     pid_of: str = ""
     runtime: str = ""
 
@@ -169,7 +170,7 @@ def _host_config(container: Object, given: Circumstances) -> Object:
     found: Object = {
         "CgroupParent": given.cgroup_parent,
         "CpuShares": limits.shares,
-        "OomScoreAdj": resources.oom_score(pod, container, given.qos, given.capacity),
+        "OomScoreAdj": max(resources.oom_score(pod, container, given.qos, given.capacity), given.lowest_oom_score),
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5"}},
         "Mounts": [_mount(each) for each in given.mounts],
         "Privileged": bool(security.get("privileged")),

@@ -125,7 +125,7 @@ class Pods:
             try:
                 for container in rooms.runtime.containers(uid):
                     await rooms.runtime.remove(container.id)
-                await rooms.remove_process_root(uid)
+                await rooms.process_roots.remove(uid)
                 sandbox = rooms.runtime.sandbox(uid)
                 if sandbox is not None:
                     await rooms.runtime.remove_sandbox(sandbox)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from windlass.engine.files import HOSTS, HostFile
-from windlass.engine.sandboxes import Sandbox
 from windlass.errors import SystemFailure
 from windlass.kube.api.status import StatusError, not_found
 from windlass.kube.client import APIClient
@@ -19,6 +18,7 @@ from windlass.kube.node.events import Recorder
 from windlass.kube.node.images import PodImages
 from windlass.kube.node.namefiles import Resolver
 from windlass.kube.node.podcgroups import PodCgroups
+from windlass.kube.node.processroot import ProcessRoots
 from windlass.kube.node.resources import BEST_EFFORT
 from windlass.kube.node.runtime import Found, PodRuntime
 from windlass.kube.node.settings import NodeSettings
@@ -48,6 +48,7 @@ class Rooms:
     images: PodImages
     volumes: Volumes
     cgroups: PodCgroups
+    process_roots: ProcessRoots
     recorder: Recorder
     machine: Machine
     network: str
@@ -123,11 +124,6 @@ class Rooms:
 
     # The machine ---------------------------------------------------------------------------------------------------
 
-    @property
-    def memory_capacity(self) -> int:
-        """The node's memory in bytes."""
-        return self.machine.memory
-
     def allocatable(self) -> Mapping[str, str]:
         """What pods may have of the node."""
         node = self.node()
@@ -191,13 +187,6 @@ class Rooms:
         async for batch in stream:
             text += b"".join([entry.line for entry in batch])
         return text.decode(errors="replace")
-
-    async def process_root(self, pod: Object, sandbox: Sandbox, cgroup: str) -> str:
-        """The container whose PID namespace a pod with shareProcessNamespace lives in. Raises WindlassError."""
-        raise SystemFailure("shareProcessNamespace is not supported by this node")
-
-    async def remove_process_root(self, uid: str) -> None:
-        """End that container."""
 
 
 def _references_of(container: Object) -> Iterable[tuple[str, str]]:

@@ -28,6 +28,7 @@ MESSAGE_PATH = "io.kubernetes.container.terminationMessagePath"
 SANDBOX_ATTEMPT = "io.kubernetes.sandbox.attempt"
 
 INIT, REGULAR, EPHEMERAL = "init", "regular", "ephemeral"
+PROCESS_ROOT, PROCESS_ROOT_NAME = "sandbox", "POD"
 RUNTIME = "windlass"
 
 
@@ -55,6 +56,7 @@ class Found:
     image: str
     image_id: str
     message_file: str
+    stop_signal: str = ""
 
     @property
     def ended(self) -> bool:
@@ -73,9 +75,15 @@ class PodRuntime:
 
     def containers(self, uid: str) -> list[Found]:
         """All containers of a pod, the latest attempt of each name last."""
-        found = [_found(each) for each in self._core.store if each.labels.get(POD_UID) == uid]
+        mine = (each for each in self._core.store if each.labels.get(POD_UID) == uid)
+        found = [_found(each) for each in mine if each.labels.get(CONTAINER_KIND) != PROCESS_ROOT]
         found.sort(key=lambda each: each.attempt)
         return found
+
+    def process_roots(self, uid: str) -> list[Container]:
+        """The containers that hold a pod's PID namespace: at most one but for leftovers."""
+        mine = (each for each in self._core.store if each.labels.get(POD_UID) == uid)
+        return [each for each in mine if each.labels.get(CONTAINER_KIND) == PROCESS_ROOT]
 
     def sandbox(self, uid: str) -> Sandbox | None:
         """The pod's sandbox."""
@@ -196,4 +204,5 @@ def _found(container: Container) -> Found:
         image=container.config["Image"],
         image_id=container.image_id,
         message_file=labels.get(MESSAGE_PATH, ""),
+        stop_signal=container.config.get("StopSignal") or "",
     )

@@ -132,6 +132,8 @@ class _Maker:
         }
         if last is not None:
             found["containerID"] = f"{RUNTIME}://{last.id}"
+            if last.stop_signal:
+                found["stopSignal"] = last.stop_signal
             found["resources"] = dict(container.get("resources") or {})
             if requests := (container.get("resources") or {}).get("requests"):
                 found["allocatedResources"] = dict(requests)

@@ -382,7 +382,8 @@ class PodWorker:
             image_user=str(image.execution.get("User") or ""),
             cgroup_parent=self._cgroup,
             qos=rooms.qos(pod),
-            capacity=rooms.memory_capacity,
+            capacity=rooms.machine.memory,
+            lowest_oom_score=rooms.machine.lowest_oom_score,
             pid_of=await self._pid_of(start, sandbox),
             runtime=rooms.runtime_handler(pod),
         )
@@ -408,7 +409,7 @@ class PodWorker:
                 raise BadContainer(f"target container {target!r} is not running", "CreateContainerError")
             return last.id
         if self.pod["spec"].get("shareProcessNamespace"):
-            return await self._rooms.process_root(self.pod, sandbox, self._cgroup)
+            return await self._rooms.process_roots.ensure(self.pod, sandbox, self._cgroup)
         return ""
 
     async def _post_start(self, container: Object, hook: Object, identity: str) -> None:
@@ -523,7 +524,7 @@ class PodWorker:
         over = plan.Plan(initialized=self._was_initialized(found))
         await self._report(found, sandbox, over)
         if sandbox is not None:
-            await rooms.remove_process_root(self.uid)
+            await rooms.process_roots.remove(self.uid)
             await rooms.runtime.remove_sandbox(sandbox)
             await rooms.cgroups.remove(self.uid)
             await rooms.volumes.remove_mounts(self.uid)
@@ -548,7 +549,7 @@ class PodWorker:
                 self._outcome = FAILED if any(codes) or not codes else SUCCEEDED
             with contextlib.suppress(StatusError):
                 await self._report(found, sandbox, plan.Plan(initialized=self._was_initialized(found)))
-        await rooms.remove_process_root(self.uid)
+        await rooms.process_roots.remove(self.uid)
         for each in found:
             await rooms.runtime.remove(each.id)
         if sandbox is not None:

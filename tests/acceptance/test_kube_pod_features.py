@@ -1,0 +1,156 @@
+"""What pods can ask of a node beyond the everyday: shared processes, resizing, files, ends, and the node's own pods."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.kube_pods import Object, Pods, shell
+from windlass.runtime import tiny_pause
+
+FOREVER = "trap exit TERM; while :; do sleep 0.1; done"
+
+
+def file_of(pods: Pods, name: str, path: str, container: str = "c") -> str:
+    """A file of a container, read in the container."""
+    identity = next(
+        each["containerID"].removeprefix("windlass://")
+        for kind in ("containerStatuses", "initContainerStatuses")
+        for each in pods.get(name)["status"].get(kind, ())
+        if each["name"] == container
+    )
+    return pods.docker("exec", identity, "cat", path)
+
+
+def execute(pods: Pods, name: str, *command: str, container: str = "c") -> str:
+    """Run a command in a container, by the engine's own API."""
+    identity = next(
+        each["containerID"].removeprefix("windlass://")
+        for each in pods.get(name)["status"]["containerStatuses"]
+        if each["name"] == container
+    )
+    return pods.docker("exec", identity, *command)
+
+
+# --- processes
+
+
+@pytest.mark.skipif(tiny_pause.PROGRAM.code() is None, reason="no pause program for this machine")
+def test_containers_may_share_their_processes(pods: Pods) -> None:
+    other = {"name": "other", "command": ["sh", "-c", f"echo other; {FOREVER}"]}
+    again = {"name": "again", "command": ["sh", "-c", "sleep 0.5; exit 3"]}
+    pods.make("s", shell(FOREVER), other, again, shareProcessNamespace=True)
+    pods.until(lambda: pods.get("s")["status"].get("containerStatuses", [{}] * 3)[2].get("restartCount"))
+    assert file_of(pods, "s", "/proc/1/comm") == "pause\n"
+    shown = execute(pods, "s", "ps", "-o", "pid,args")
+    assert "echo other" in shown and "/pause" in shown
+    # An orphan that ends is reaped by process 1, which nothing in the pod can end.
+    execute(pods, "s", "sh", "-c", "(sh -c 'sleep 0.1' &) ; kill -TERM 1; kill -KILL 1")
+    pods.until(lambda: "Z" not in execute(pods, "s", "ps", "-o", "stat"))
+    status = pods.get("s")["status"]["containerStatuses"]
+    assert [each["restartCount"] for each in status[:2]] == [0, 0]
+    assert [each["name"] for each in status] == ["c", "other", "again"]
+    label = f"label=io.kubernetes.pod.uid={pods.get('s')['metadata']['uid']}"
+    assert len(pods.docker("ps", "--filter", label, "--filter", "name=k8s_POD_", "-q").split()) == 1
+    pods.kubectl("delete", "pod", "s", "--timeout=20s")
+    assert pods.docker("ps", "-a", "--filter", label, "-q") == ""
+
+
+def test_a_pod_can_see_the_host_s_processes_and_ipc(pods: Pods) -> None:
+    script = "for i in pid ipc net uts; do readlink /proc/self/ns/$i; done; cat /proc/1/comm"
+    pods.make("h", shell(script), hostPID=True, hostIPC=True, restartPolicy="Never")
+    pods.make("own", shell(script), restartPolicy="Never")
+    pods.wait("h", "Succeeded")
+    pods.wait("own", "Succeeded")
+    host = [str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("pid", "ipc", "net", "uts")]
+    found, own = pods.log("h").splitlines(), pods.log("own").splitlines()
+    assert found[:2] == host[:2] and not set(found[2:4]) & set(host)
+    assert found[4] == Path("/proc/1/comm").read_text().strip()
+    assert not set(own) & set(host) and own[4] == "cat"
+
+
+# --- ends
+
+
+def test_the_end_of_the_log_is_the_message_where_that_is_asked(pods: Pods) -> None:
+    policy: Object = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+    pods.make("bad", shell("echo it broke; exit 1", **policy), restartPolicy="Never")
+    pods.make("good", shell("echo all well", **policy), restartPolicy="Never")
+    pods.make("file", shell("echo log; echo file > /tmp/m; exit 1", terminationMessagePath="/tmp/m", **policy))
+    bad = pods.wait("bad", "Failed")["status"]["containerStatuses"][0]["state"]["terminated"]
+    good = pods.wait("good", "Succeeded")["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert bad["message"] == "it broke\n" and "message" not in good
+    ended = pods.until(lambda: pods.get("file")["status"].get("containerStatuses", [{}])[0].get("lastState"))
+    assert ended["terminated"]["message"] == "file\n"
+
+
+def test_a_container_names_the_signal_that_ends_it(pods: Pods, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir(mode=0o777)
+    script = "trap 'echo usr1 > /o/l; exit 0' USR1; trap 'echo term > /o/l; exit 0' TERM; while :; do sleep 0.05; done"
+    container = shell(script, lifecycle={"stopSignal": "SIGUSR1"}, volumeMounts=[{"name": "o", "mountPath": "/o"}])
+    pods.make(
+        "s",
+        container,
+        os={"name": "linux"},
+        terminationGracePeriodSeconds=10,
+        volumes=[{"name": "o", "hostPath": {"path": str(out)}}],
+    )
+    pods.ready("s")
+    assert pods.get("s")["status"]["containerStatuses"][0]["stopSignal"] == "SIGUSR1"
+    pods.kubectl("delete", "pod", "s", "--timeout=20s")
+    assert (out / "l").read_text() == "usr1\n"
+
+
+def test_a_hook_can_be_a_pause(pods: Pods) -> None:
+    container = shell("sleep 1000", lifecycle={"preStop": {"sleep": {"seconds": 2}}})
+    pods.make("s", container, terminationGracePeriodSeconds=4)
+    pods.ready("s")
+    begun = time.monotonic()
+    pods.kubectl("delete", "pod", "s", "--timeout=20s")
+    assert time.monotonic() - begun >= 2
+
+
+def test_a_container_has_a_restart_policy_and_rules_of_its_own(pods: Pods) -> None:
+    rules: list[Object] = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+    again = shell("test -e /d/x && exit 0; touch /d/x; exit 42", restartPolicy="Never", restartPolicyRules=rules)
+    again["volumeMounts"] = [{"name": "d", "mountPath": "/d"}]
+    never = {**shell("exit 3", restartPolicy="Never"), "name": "never"}
+    always = {**shell("exit 0", restartPolicy="Always"), "name": "always"}
+    volumes: list[Object] = [{"name": "d", "emptyDir": {}}]
+    pods.make("p", again, never, always, restartPolicy="Never", volumes=volumes)
+
+    def counts() -> Any:
+        found = {each["name"]: each for each in pods.get("p")["status"].get("containerStatuses", ())}
+        done = found and found["c"]["restartCount"] and found["always"]["restartCount"]
+        return found if done and "terminated" in found["c"]["state"] else None
+
+    found = pods.until(counts, 30)
+    assert (found["c"]["restartCount"], found["never"]["restartCount"]) == (1, 0)
+    assert found["c"]["state"]["terminated"]["exitCode"] == 0
+    assert found["never"]["state"]["terminated"]["exitCode"] == 3
+
+
+def test_sidecars_end_after_the_others_and_the_last_one_first(pods: Pods, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir(mode=0o777)
+    mounts = [{"name": "o", "mountPath": "/o"}]
+
+    def one(name: str, delay: str, **more: Any) -> Object:
+        script = f"trap 'sleep {delay}; echo {name} >> /o/l; exit 0' TERM; while :; do sleep 0.05; done"
+        return {"name": name, "command": ["sh", "-c", script], "volumeMounts": mounts, **more}
+
+    sidecars = [one("first", "0", restartPolicy="Always"), one("second", "0", restartPolicy="Always")]
+    pods.make(
+        "s",
+        one("c", "0.5"),
+        initContainers=sidecars,
+        terminationGracePeriodSeconds=10,
+        volumes=[{"name": "o", "hostPath": {"path": str(out)}}],
+    )
+    pods.ready("s")
+    pods.kubectl("delete", "pod", "s", "--timeout=20s")
+    assert (out / "l").read_text() == "c\nsecond\nfirst\n"
