@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from support.kube_pods import Object, Pods, shell
 from windlass.runtime import tiny_pause
 
+CGROUP = Path("/sys/fs/cgroup")
 FOREVER = "trap exit TERM; while :; do sleep 0.1; done"
 
 
@@ -154,3 +156,84 @@ def test_sidecars_end_after_the_others_and_the_last_one_first(pods: Pods, tmp_pa
     pods.ready("s")
     pods.kubectl("delete", "pod", "s", "--timeout=20s")
     assert (out / "l").read_text() == "c\nsecond\nfirst\n"
+
+
+# --- resources
+
+
+def resize(pods: Pods, name: str, **resources: Object) -> None:
+    patch = {"spec": {"containers": [{"name": "c", "resources": resources}]}}
+    pods.kubectl("patch", "pod", name, "--subresource=resize", "--patch", json.dumps(patch))
+
+
+def conditions(pods: Pods, name: str) -> Any:
+    return {each["type"]: each for each in pods.get(name)["status"]["conditions"]}
+
+
+def limits_of(pods: Pods, name: str) -> tuple[int, int, int]:
+    identity = pods.get(name)["status"]["containerStatuses"][0]["containerID"].removeprefix("windlass://")
+    shown = "{{.HostConfig.CpuShares}} {{.HostConfig.CpuQuota}} {{.HostConfig.Memory}}"
+    shares, quota, memory = pods.docker("inspect", "-f", shown, identity).split()
+    return int(shares), int(quota), int(memory)
+
+
+def test_a_pod_grows_and_shrinks_as_it_runs(pods: Pods) -> None:
+    pods.make("g", shell(FOREVER, resources={"limits": {"cpu": "100m", "memory": "32Mi"}}))
+    before = pods.ready("g")["status"]["containerStatuses"][0]
+    assert limits_of(pods, "g") == (102, 10000, 32 << 20)
+    more = {"cpu": "200m", "memory": "64Mi"}
+    resize(pods, "g", requests=more, limits=more)
+    pods.until(lambda: pods.get("g")["status"]["containerStatuses"][0]["allocatedResources"] == more)
+    pods.until(lambda: "PodResizeInProgress" not in conditions(pods, "g"))
+    after = pods.get("g")["status"]["containerStatuses"][0]
+    assert limits_of(pods, "g") == (204, 20000, 64 << 20)
+    assert (after["containerID"], after["restartCount"]) == (before["containerID"], 0)
+    assert after["resources"] == {"limits": more, "requests": more}
+    memory = next(path for path in ("memory/memory.limit_in_bytes", "memory.max") if (CGROUP / path).exists())
+    assert file_of(pods, "g", f"/sys/fs/cgroup/{memory}") == f"{64 << 20}\n"
+    assert "Pod resize completed" in pods.until(lambda: pods.events("g"))
+    less = {"cpu": "50m", "memory": "16Mi"}
+    resize(pods, "g", requests=less, limits=less)
+    pods.until(lambda: limits_of(pods, "g") == (51, 5000, 16 << 20))
+
+
+def test_a_resize_waits_where_there_is_no_room_and_never_comes_where_there_cannot_be(pods: Pods) -> None:
+    memory = pods.cluster.kubectl("get", "node", "n1", "-o", "jsonpath={.status.allocatable.memory}")
+    whole = int(memory.removesuffix("Ki")) // 1024
+    pods.make("a", shell(FOREVER, resources={"requests": {"memory": f"{whole // 2}Mi"}}))
+    pods.make("b", shell(FOREVER, resources={"requests": {"memory": "10Mi"}}))
+    pods.ready("a"), pods.ready("b")
+    resize(pods, "b", requests={"memory": f"{whole * 2}Mi"})
+    pending = pods.until(lambda: conditions(pods, "b").get("PodResizePending"))
+    assert (pending["status"], pending["reason"]) == ("True", "Infeasible")
+    assert pending["message"].startswith("Node didn't have enough capacity: memory, requested: ")
+    resize(pods, "b", requests={"memory": f"{whole * 3 // 4}Mi"})
+    pods.until(lambda: conditions(pods, "b")["PodResizePending"]["reason"] == "Deferred")
+    assert "Node didn't have enough resource: memory" in conditions(pods, "b")["PodResizePending"]["message"]
+    assert pods.get("b")["status"]["containerStatuses"][0]["allocatedResources"] == {"memory": "10Mi"}
+    pods.kubectl("delete", "pod", "a", "--timeout=20s")
+    pods.until(lambda: "PodResizePending" not in conditions(pods, "b"))
+    assert pods.get("b")["status"]["containerStatuses"][0]["allocatedResources"] == {"memory": f"{whole * 3 // 4}Mi"}
+
+
+def test_a_container_is_restarted_for_its_limits_where_its_policy_says_so(pods: Pods) -> None:
+    policy = [
+        {"resourceName": "memory", "restartPolicy": "RestartContainer"},
+        {"resourceName": "cpu", "restartPolicy": "NotRequired"},
+    ]
+    resources = {"limits": {"cpu": "100m", "memory": "32Mi"}}
+    pods.make("r", shell(FOREVER, resources=resources, resizePolicy=policy), restartPolicy="OnFailure")
+    pods.ready("r")
+    resize(pods, "r", limits={"cpu": "200m"}, requests={"cpu": "200m"})
+    pods.until(lambda: limits_of(pods, "r")[1] == 20000)
+    assert pods.get("r")["status"]["containerStatuses"][0]["restartCount"] == 0
+    resize(pods, "r", limits={"memory": "64Mi"}, requests={"memory": "64Mi"})
+    pods.until(lambda: pods.get("r")["status"]["containerStatuses"][0]["restartCount"] == 1)
+    pods.until(lambda: "PodResizeInProgress" not in conditions(pods, "r"))
+    assert limits_of(pods, "r") == (204, 20000, 64 << 20)
+    assert "Container c resize requires restart" in pods.events("r")
+
+
+def test_a_guaranteed_pod_runs(pods: Pods) -> None:
+    pods.make("g", shell("true", resources={"limits": {"cpu": "100m", "memory": "32Mi"}}), restartPolicy="Never")
+    assert pods.wait("g", "Succeeded")["status"]["qosClass"] == "Guaranteed"

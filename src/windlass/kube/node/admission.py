@@ -19,9 +19,19 @@ def refusal(
     pod: Object, node: Object | None, active: Iterable[Object], allocatable: Mapping[str, str]
 ) -> tuple[str, str] | None:
     """Reason and message, None where the pod can run. `active` are the other pods of the node."""
-    others = [each for each in active if each["metadata"]["uid"] != pod["metadata"]["uid"]]
     if node is not None and (problem := _placement(pod, node)) is not None:
         return problem
+    return shortage(pod, active, allocatable)
+
+
+def unit(resource: str) -> int:
+    """What messages count a resource in, in billionths: thousandths of processors, bytes."""
+    return 10**6 if resource == "cpu" else 10**9
+
+
+def shortage(pod: Object, others: Iterable[Object], allocatable: Mapping[str, str]) -> tuple[str, str] | None:
+    """What there is too little of for one more pod; reason and message, None where there is enough."""
+    others = [each for each in others if each["metadata"]["uid"] != pod["metadata"]["uid"]]
     most = int(allocatable.get("pods") or 0)
     if most and len(others) >= most:
         return (
@@ -35,8 +45,8 @@ def refusal(
         used = sum(resources.pod_total(each["spec"], "requests", name)[0].nano for each in others)
         capacity = quantity.parse(allocatable[name])
         if wanted.nano + used > capacity.nano:
-            unit = 10**6 if name == "cpu" else 10**9
-            figures = f"requested: {wanted.nano // unit}, used: {used // unit}, capacity: {capacity.nano // unit}"
+            per = unit(name)
+            figures = f"requested: {wanted.nano // per}, used: {used // per}, capacity: {capacity.nano // per}"
             return f"OutOf{name}", f"Node didn't have enough resource: {name}, {figures}"
     return None
 

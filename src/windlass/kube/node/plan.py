@@ -10,7 +10,7 @@ https://kubernetes.io/docs/concepts/workloads/pods/init-containers/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -92,6 +92,7 @@ def decide(
     health: Mapping[str, Health],
     now: int,
     delay: Callable[[str], float],
+    resized: Collection[str] = (),
 ) -> Plan:
     """The next steps.
 
@@ -101,6 +102,7 @@ def decide(
         health: by container id, of those that run.
         now: nanoseconds since the epoch.
         delay: seconds that the next start of a name has to wait after its last end.
+        resized: ids of containers in whose place others are to be started for their new limits.
     """
     plan = Plan()
     last = latest(found)
@@ -110,7 +112,7 @@ def decide(
         (each := last.get(container["name"])) is not None and each.sandbox == sandbox and (each.running or each.ended)
         for container in regular
     )
-    state = _State(pod, plan, last, sandbox, health, now, delay)
+    state = _State(pod, plan, last, sandbox, health, now, delay, resized)
     plan.initialized = begun or state.init_through(inits)
     if begun:
         for container in inits:
@@ -141,6 +143,7 @@ class _State:
     health: Mapping[str, Health]
     now: int
     delay: Callable[[str], float]
+    resized: Collection[str]
 
     def init_through(self, inits: Sequence[Object]) -> bool:
         """Bring the init containers one step further; whether all are through."""
@@ -184,6 +187,8 @@ class _State:
                 self.plan.kills.append(
                     Kill(found, f"Container {container['name']} definition changed, will be restarted")
                 )
+            elif found.id in self.resized:
+                self.plan.kills.append(Kill(found, f"Container {container['name']} resize requires restart"))
             elif (health := self.health.get(found.id)) is not None and health.killed_by is not None:
                 probe, grace = health.killed_by
                 message = f"Container {container['name']} failed {probe} probe, will be restarted"
@@ -193,7 +198,7 @@ class _State:
             self.plan.stale.append(found)
             self._start(container, kind, found.attempt)
             return False
-        changed = found.hash != specs.fingerprint(container)
+        changed = found.hash != specs.fingerprint(container) or found.id in self.resized
         if changed or restarts(self.pod, container, found.exit_code, kind):
             self._again(container, kind, found)
             return False

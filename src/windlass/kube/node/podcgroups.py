@@ -17,7 +17,7 @@ from typing import Any
 from windlass.kernel import cgroups
 from windlass.kernel.cgroups import Hierarchy
 from windlass.kube.node import resources
-from windlass.kube.node.resources import PERIOD_MICROSECONDS
+from windlass.kube.node.resources import PERIOD_MICROSECONDS, Limits
 
 Object = dict[str, Any]
 _CLASSES = {resources.GUARANTEED: "", resources.BURSTABLE: "/burstable", resources.BEST_EFFORT: "/besteffort"}
@@ -37,14 +37,17 @@ class PodCgroups:
     async def ensure(self, pod: Object, qos: str) -> str:
         """Make a pod's group with its limits; its path. Raises OSError."""
         path = self.path(pod["metadata"]["uid"], qos)
-        await asyncio.to_thread(self._ensure, path, pod["spec"])
+        await asyncio.to_thread(self._ensure, path, resources.pod_limits(pod["spec"]))
         return path
 
-    def _ensure(self, path: str, spec: Object) -> None:
+    async def apply(self, path: str, limits: Limits) -> None:
+        """Give a pod's group other limits. Raises OSError."""
+        await asyncio.to_thread(self._ensure, path, limits)
+
+    def _ensure(self, path: str, limits: Limits) -> None:
         group = cgroups.open_cgroup(path, self._hierarchy)
         if not group.exists():
             group.create()
-        limits = resources.pod_limits(spec)
         wanted: Object = {"cpu": {"shares": limits.shares, "quota": limits.quota, "period": PERIOD_MICROSECONDS}}
         if limits.memory:
             wanted["memory"] = {"limit": limits.memory}

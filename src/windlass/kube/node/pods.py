@@ -35,7 +35,7 @@ class Pods:
         """The pods that use what the node has."""
         for worker in self._workers.values():
             if (worker.pod.get("status") or {}).get("phase") not in (SUCCEEDED, FAILED):
-                yield worker.pod
+                yield worker.allocated
 
     def get(self, uid: str) -> PodWorker | None:
         """A pod's worker."""
@@ -94,6 +94,9 @@ class Pods:
     async def _until_gone(self, worker: PodWorker) -> None:
         await worker.finished.wait()
         self._workers.pop(worker.uid, None)
+        for other in self:
+            if other.waits_for_room:
+                other.wake()
 
     def _reference_changed(self, resource: str) -> Any:
         def changed(event: str, obj: Object) -> None:

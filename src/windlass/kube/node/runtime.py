@@ -14,6 +14,7 @@ from windlass.engine import Engine
 from windlass.engine.container import Container
 from windlass.engine.sandboxes import Sandbox
 from windlass.errors import NotFound, NotModified, WindlassError
+from windlass.kube.node.resources import Limits
 
 Document = dict[str, Any]
 
@@ -56,7 +57,8 @@ class Found:
     image: str
     image_id: str
     message_file: str
-    stop_signal: str = ""
+    limits: Limits
+    stop_signal: str
 
     @property
     def ended(self) -> bool:
@@ -160,6 +162,14 @@ class PodRuntime:
         with contextlib.suppress(NotModified, NotFound):
             await self.engine.container_stop(identity, signal=signal, timeout=seconds)
 
+    def memory_usage(self, identity: str) -> int:
+        """Bytes that a running container uses now. Blocking, briefly. Raises WindlassError, OSError."""
+        return self._core.open_cgroup(self.get(identity)).stats().memory.usage
+
+    async def update(self, identity: str, body: Document) -> None:
+        """Give a container other limits. Raises WindlassError."""
+        await self.engine.container_update(identity, body=body)
+
     async def remove(self, identity: str) -> None:
         """Remove a container, running or not; one that is gone is no error. Raises WindlassError."""
         with contextlib.suppress(NotFound):
@@ -185,7 +195,7 @@ class PodRuntime:
 
 
 def _found(container: Container) -> Found:
-    labels, state = container.labels, container.state
+    labels, state, host = container.labels, container.state, container.host_config
     return Found(
         id=container.id,
         name=labels.get(CONTAINER_NAME, ""),
@@ -204,5 +214,6 @@ def _found(container: Container) -> Found:
         image=container.config["Image"],
         image_id=container.image_id,
         message_file=labels.get(MESSAGE_PATH, ""),
+        limits=Limits(host["CpuShares"] or 0, host["CpuQuota"] or -1, host["Memory"] or 0),
         stop_signal=container.config.get("StopSignal") or "",
     )

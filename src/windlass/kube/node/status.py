@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 from windlass.kube.api import times
 from windlass.kube.node import resources
 from windlass.kube.node.plan import FAILED, SUCCEEDED, Health
+from windlass.kube.node.resize import Progress
 from windlass.kube.node.runtime import INIT, RUNTIME, Found
 
 Object = dict[str, Any]
 _SECOND = 10**9
 _COULD_NOT_START = 128
 PENDING, RUNNING = "Pending", "Running"
+RESIZE_PENDING, RESIZE_IN_PROGRESS = _OF_RESIZE = ("PodResizePending", "PodResizeInProgress")
 _OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
 
 
@@ -48,6 +50,8 @@ class View:
         images: what people call an image, and its id, by container id.
         outcome: "Succeeded" or "Failed" once nothing will run any more.
         verdict: why the node has ended it.
+        allocation: what containers were given, by name; `actual` is what they are held to.
+        resize: PodResizePending and PodResizeInProgress, where there is such a thing.
     """
 
     found: Sequence[Found]
@@ -63,6 +67,9 @@ class View:
     addresses: Sequence[str] = ()
     host_address: str = ""
     started_at: str = ""
+    allocation: Mapping[str, Object] = field(default_factory=dict)
+    actual: Mapping[str, Object] = field(default_factory=dict)
+    resize: Mapping[str, Progress] = field(default_factory=dict)
     now: float = 0.0
 
 
@@ -134,8 +141,9 @@ class _Maker:
             found["containerID"] = f"{RUNTIME}://{last.id}"
             if last.stop_signal:
                 found["stopSignal"] = last.stop_signal
-            found["resources"] = dict(container.get("resources") or {})
-            if requests := (container.get("resources") or {}).get("requests"):
+            allocated = self._view.allocation.get(name) or container.get("resources") or {}
+            found["resources"] = dict(self._view.actual.get(name) or allocated)
+            if requests := allocated.get("requests"):
                 found["allocatedResources"] = dict(requests)
         return found
 
@@ -248,7 +256,21 @@ def _conditions(
     if "PodScheduled" not in before:
         # A pod that was given to the node without a scheduler.
         found.append(_condition("PodScheduled", None, True, "", "", view.now, pod))
-    return found + [each for kind, each in before.items() if kind not in own]
+    found += [each for kind, each in before.items() if kind not in own and kind not in _OF_RESIZE]
+    return found + [_of_resize(kind, before.get(kind), each, view.now) for kind, each in view.resize.items()]
+
+
+def _of_resize(kind: str, before: Object | None, progress: Progress, now: float) -> Object:
+    same = before is not None and before.get("reason", "") == progress.reason
+    found: Object = {"type": kind, "status": "True", "lastProbeTime": None}
+    found["lastTransitionTime"] = before["lastTransitionTime"] if before and same else times.format_time(now)
+    if progress.reason:
+        found["reason"] = progress.reason
+    if progress.message:
+        found["message"] = progress.message
+    if progress.generation:
+        found["observedGeneration"] = progress.generation
+    return found
 
 
 def _initialized(view: View, phase: str, incomplete: Sequence[str], *, ended: bool) -> tuple[bool, str, str]:

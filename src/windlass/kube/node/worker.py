@@ -31,6 +31,7 @@ from windlass.kube.node.images import ImageProblem
 from windlass.kube.node.mountplaces import Held, places
 from windlass.kube.node.plan import FAILED, SUCCEEDED, Start
 from windlass.kube.node.probes.prober import ContainerProbes
+from windlass.kube.node.resizer import Resizer
 from windlass.kube.node.rooms import Rooms
 from windlass.kube.node.runtime import INIT, REGULAR, Found
 from windlass.kube.node.status import Verdict, View, Waiting
@@ -76,6 +77,7 @@ class PodWorker:
         self._written: Object | None = None
         self._cgroup = ""
         self._stopping: set[str] = set()
+        self._resizer = Resizer(rooms, self._tell, is_static=is_static)
 
     # From outside --------------------------------------------------------------------------------------------------
 
@@ -111,6 +113,16 @@ class PodWorker:
         if self._verdict is None:
             self._verdict = Verdict(reason, message)
             self.wake()
+
+    @property
+    def allocated(self) -> Object:
+        """The pod as the node has admitted it: with what it was given in the place of what it asks for."""
+        return self._resizer.allocated(self.pod)
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether a resize of the pod is held back because of other pods."""
+        return self._resizer.waits
 
     # The task ------------------------------------------------------------------------------------------------------
 
@@ -171,6 +183,7 @@ class PodWorker:
     def _take_up(self) -> None:
         """What an earlier agent has already decided."""
         self._seen_now = True
+        self._resizer.begin(self.pod, runs=self._rooms.runtime.sandbox(self.uid) is not None)
         before = self.pod.get("status") or {}
         if before.get("phase") in (SUCCEEDED, FAILED):
             self._outcome = before["phase"]
@@ -213,6 +226,8 @@ class PodWorker:
                 self._tell(WARNING, "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
                 await self._report(found, None, plan.Plan())
                 return self._next_retry()
+        resized = await self._resizer.advance(pod, found, await self._ensure_cgroup())
+        found = rooms.runtime.containers(self.uid)
         for _ in range(_most_steps(pod)):
             decided = self._decide(found, sandbox)
             if decided.outcome:
@@ -225,14 +240,16 @@ class PodWorker:
             self._follow_probes(found, sandbox)
             if not progress:
                 break
+        if self._resizer.replaced:
+            # Those that were restarted for their limits have them now.
+            await self._resizer.advance(pod, found, await self._ensure_cgroup())
         decided = self._decide(found, sandbox)
         if decided.outcome:
             self._outcome = decided.outcome
             return await self._end()
         await self._report(found, sandbox, decided)
         waits = [*decided.waits.values(), *self._image_waits.values()]
-        if again is not None:
-            waits.append(again)
+        waits += [each for each in (again, resized) if each is not None]
         if self._problems_left():
             waits.append(self._next_retry())
         await self._forget_old(found)
@@ -247,12 +264,13 @@ class PodWorker:
 
     def _decide(self, found: list[Found], sandbox: Sandbox) -> plan.Plan:
         return plan.decide(
-            self.pod,
+            self.allocated,
             found,
             sandbox=sandbox.id,
             health=self._probes,
             now=time.time_ns(),
             delay=self._backoff.delay,
+            resized=self._resizer.replaced,
         )
 
     async def _carry_out(self, decided: plan.Plan, sandbox: Sandbox) -> bool:
@@ -307,11 +325,17 @@ class PodWorker:
         )
         try:
             rooms.runtime.write_name_files(sandbox, rooms.name_files(pod, sandbox.addresses))
-            self._cgroup = await rooms.cgroups.ensure(pod, rooms.qos(pod))
+            await self._ensure_cgroup()
         except BaseException:
             await rooms.runtime.remove_sandbox(sandbox)
             raise
         return sandbox
+
+    async def _ensure_cgroup(self) -> str:
+        """The pod's control group, made where this agent has not made it. Raises OSError."""
+        if not self._cgroup:
+            self._cgroup = await self._rooms.cgroups.ensure(self.allocated, self._rooms.qos(self.pod))
+        return self._cgroup
 
     # Containers ----------------------------------------------------------------------------------------------------
 
@@ -351,7 +375,7 @@ class PodWorker:
         return True
 
     async def _create_container(self, start: Start, sandbox: Sandbox) -> str:
-        rooms, pod, container = self._rooms, self.pod, start.container
+        rooms, pod, container = self._rooms, self.allocated, start.container
         namespace = pod["metadata"]["namespace"]
         image = await rooms.images.ensure(pod, container, rooms.find(namespace))
         shown = dict(pod, status=dict(pod.get("status") or {}))
@@ -369,8 +393,6 @@ class PodWorker:
         message_file = await asyncio.to_thread(
             messages.prepare, rooms.volumes.directory(self.uid), container["name"], start.attempt
         )
-        if not self._cgroup:
-            self._cgroup = await rooms.cgroups.ensure(pod, rooms.qos(pod))
         given = Circumstances(
             pod=pod,
             kind=start.kind,
@@ -380,7 +402,7 @@ class PodWorker:
             message_file=message_file,
             image=image.id,
             image_user=str(image.execution.get("User") or ""),
-            cgroup_parent=self._cgroup,
+            cgroup_parent=await self._ensure_cgroup(),
             qos=rooms.qos(pod),
             capacity=rooms.machine.memory,
             lowest_oom_score=rooms.machine.lowest_oom_score,
@@ -602,6 +624,9 @@ class PodWorker:
             has_sandbox=sandbox is not None,
             addresses=addresses or known,
             host_address=rooms.settings.address,
+            allocation=self._resizer.allocation,
+            actual=self._resizer.actual,
+            resize=self._resizer.progress,
             started_at=before.get("startTime") or objects.timestamp(time.time()),
             now=time.time(),
         )
