@@ -101,6 +101,7 @@ SERVERS = {
     "server": "Run a Kubernetes API server",
     "agent": "Run a node of a Kubernetes cluster",
     "token": "Manage the tokens by which nodes join",
+    "simulate": "Add hollow nodes to a Kubernetes cluster",
     "runtime": "An OCI runtime with runc's command line",
     "completion": "Print a completion script for bash, zsh or fish",
 }
@@ -294,6 +295,10 @@ def _server(name: str, words: list[str]) -> int:
         from windlass.kube.tokens import command as token
 
         return token.main(words)
+    if name == "simulate":
+        from windlass.kube.hollow import command as simulate
+
+        return simulate.main(words)
     if name == "runtime":
         from windlass.runtime import command
 

@@ -210,9 +210,14 @@ def add_node_flags(add: Callable[..., argparse.Action]) -> None:
     add(
         "--node-ip", "-i", default="", metavar="ADDRESS", help="the node's address (default: that of the default route)"
     )
-    add("--node-label", action="append", type=_label, default=[], metavar="KEY=VALUE", help="a label of the node")
+    add("--node-label", action="append", type=label_flag, default=[], metavar="KEY=VALUE", help="a label of the node")
     add(
-        "--node-taint", action="append", type=_taint, default=[], metavar="KEY=VALUE:EFFECT", help="a taint of the node"
+        "--node-taint",
+        action="append",
+        type=taint_flag,
+        default=[],
+        metavar="KEY=VALUE:EFFECT",
+        help="a taint of the node",
     )
     add("--max-pods", type=int, default=110, metavar="N", help="pods at once (default %(default)s)")
     add(
@@ -225,14 +230,16 @@ def add_node_flags(add: Callable[..., argparse.Action]) -> None:
     add("--registry-mirror", action="append", default=[], metavar="URL", help="a mirror of the default registry")
 
 
-def _label(text: str) -> tuple[str, str]:
+def label_flag(text: str) -> tuple[str, str]:
+    """A label, KEY=VALUE. Raises ArgumentTypeError."""
     key, _, value = text.partition("=")
     if not key:
         raise argparse.ArgumentTypeError(f"{text!r} is no label: KEY=VALUE")
     return key, value
 
 
-def _taint(text: str) -> dict[str, str]:
+def taint_flag(text: str) -> dict[str, str]:
+    """A taint, KEY=VALUE:EFFECT. Raises ArgumentTypeError."""
     rest, _, effect = text.rpartition(":")
     key, _, value = rest.partition("=")
     if not key or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
