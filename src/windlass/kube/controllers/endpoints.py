@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
-from windlass.kube.controllers import service_pods
+from windlass.kube.controllers import pod_state, service_pods
 from windlass.kube.controllers.endpointslice import address_types
 from windlass.kube.controllers.runner import Controller, Key
 
@@ -114,7 +114,7 @@ def _subsets(service: Object, pods: Sequence[Object], publishes: bool) -> list[O
         if not texts:
             continue
         address = _address(pod, service, texts[0])
-        ready = publishes or service_pods.is_ready(pod)
+        ready = publishes or pod_state.is_ready(pod)
         entry = of_address.setdefault((texts[0], pod["metadata"]["uid"]), (address, ready, {}))
         for port in ports:
             number = service_pods.find_port(pod, port)

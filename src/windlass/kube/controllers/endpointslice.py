@@ -15,7 +15,7 @@ from typing import Final
 
 from windlass.kube.api.resource import Object
 from windlass.kube.client import Client
-from windlass.kube.controllers import service_pods, slices
+from windlass.kube.controllers import pod_state, service_pods, slices
 from windlass.kube.controllers.runner import Controller, Key
 
 CONTROLLER: Final = "endpointslice-controller.k8s.io"
@@ -120,7 +120,7 @@ class EndpointSliceController(Controller):
         published = bool(of_service.get("publishNotReadyAddresses"))
         if not addresses or (node is None and not published):
             return None
-        serving, terminating = service_pods.is_ready(pod), bool(metadata.get("deletionTimestamp"))
+        serving, terminating = pod_state.is_ready(pod), bool(metadata.get("deletionTimestamp"))
         ready = published or (serving and not terminating)
         endpoint: Object = {
             "addresses": addresses,

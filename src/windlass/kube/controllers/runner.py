@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from windlass.kube.api import objects
 from windlass.kube.api.operations.reading import prefix_end
+from windlass.kube.api.reader import Listener
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
@@ -42,7 +43,7 @@ class Controller:
         self.queue: WorkQueue[Key] = WorkQueue()
         self._tasks: list[asyncio.Task[None]] = []
         self._stops: list[Callable[[], None]] = []
-        self._subscriptions: list[tuple[str, str, Callable[[str, Object], None]]] = []
+        self._subscriptions: list[tuple[str, str, Listener]] = []
 
     def watch(self, group: str, resource: str, keys: KeysOf = own_key) -> None:
         """Add the keys of all objects of a resource, now and whenever one changes."""
@@ -51,6 +52,10 @@ class Controller:
             for key in keys(obj):
                 self.queue.add(key)
 
+        self.listen(group, resource, changed)
+
+    def listen(self, group: str, resource: str, changed: Listener) -> None:
+        """Call a listener for all objects of a resource, now and whenever one changes."""
         self.cache.subscribe(group, resource, changed)
         self._subscriptions.append((group, resource, changed))
         for obj in self.cache.list(group, resource):

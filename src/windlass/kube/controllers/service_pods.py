@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from windlass.kube.api.reader import Reader
 from windlass.kube.api.resource import Object
+from windlass.kube.controllers import pod_state
 
 HEADLESS: Final = "service.kubernetes.io/headless"
 TRIGGER: Final = "endpoints.kubernetes.io/last-change-trigger-time"
@@ -35,14 +36,6 @@ def pods_of(cache: Reader, service: Object) -> list[Object]:
 def is_headless(service: Object) -> bool:
     """Whether a service has no address of its own."""
     return (service.get("spec") or {}).get("clusterIP") in (None, "", "None")
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether a pod can serve."""
-    return any(
-        each.get("type") == "Ready" and each.get("status") == "True"
-        for each in (pod.get("status") or {}).get("conditions") or ()
-    )
 
 
 def may_be_endpoint(pod: Object, *, terminating: bool) -> bool:
@@ -112,7 +105,7 @@ class ServicesOfPods:
             metadata.get("uid"),
             labels,
             addresses_of(pod),
-            is_ready(pod),
+            pod_state.is_ready(pod),
             may_be_endpoint(pod, terminating=True),
             bool(metadata.get("deletionTimestamp")),
             (spec.get("nodeName"), spec.get("hostname"), spec.get("subdomain")),

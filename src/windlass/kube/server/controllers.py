@@ -17,6 +17,7 @@ from windlass.kube.controllers.garbage_collector import GarbageCollector
 from windlass.kube.controllers.namespaces import NamespaceController
 from windlass.kube.controllers.node_ipam import NodeIPAMController
 from windlass.kube.controllers.node_taints import NodeTaintController
+from windlass.kube.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from windlass.kube.controllers.resource_quota import ResourceQuotaController
 from windlass.kube.controllers.role_aggregation import RoleAggregationController
 from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
@@ -59,5 +60,7 @@ def controllers(
         EndpointSliceController(client),
         EndpointsController(client),
         EndpointSliceMirroringController(client),
+        ReplicaSetController(client),
+        ReplicationControllerController(client),
         Scheduler(client.named("system:kube-scheduler"), scheduling),
     ]
