@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.kube_pods import Object, Pods, shell
+from support.kube_pods import IMAGE, Object, Pods, shell
 from windlass.runtime import tiny_pause
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -237,3 +237,57 @@ def test_a_container_is_restarted_for_its_limits_where_its_policy_says_so(pods: 
 def test_a_guaranteed_pod_runs(pods: Pods) -> None:
     pods.make("g", shell("true", resources={"limits": {"cpu": "100m", "memory": "32Mi"}}), restartPolicy="Never")
     assert pods.wait("g", "Succeeded")["status"]["qosClass"] == "Guaranteed"
+
+
+# --- the node's own pods
+
+
+def manifest(name: str, script: str, **metadata: Any) -> str:
+    container = {**shell(script), "image": IMAGE}
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 1}
+    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **metadata}, "spec": spec})
+
+
+def test_files_of_a_directory_are_pods_of_the_node(pods: Pods) -> None:
+    directory = pods.cluster.root / "data" / "agent" / "manifests"
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "web.yaml"
+    file.write_text(manifest("web", f"echo one; {FOREVER}", namespace=pods.namespace, labels={"app": "web"}))
+    try:
+        pods.until(lambda: "web-n1" in pods.kubectl("get", "pods", "-o", "name"), 30)
+        first = pods.ready("web-n1")
+        annotations = first["metadata"]["annotations"]
+        assert annotations["kubernetes.io/config.source"] == "file"
+        assert annotations["kubernetes.io/config.mirror"] == annotations["kubernetes.io/config.hash"]
+        owner = first["metadata"]["ownerReferences"][0]
+        assert (owner["kind"], owner["name"], owner["controller"]) == ("Node", "n1", True)
+        assert pods.log("web-n1") == "one\n"
+
+        # Deleting what shows it does not end it.
+        identity = first["status"]["containerStatuses"][0]["containerID"]
+        pods.kubectl("delete", "pod", "web-n1", "--timeout=20s")
+        again = pods.until(lambda: pods.kubectl("get", "pods", "-o", "name") and pods.ready("web-n1"), 30)
+        assert again["metadata"]["uid"] != first["metadata"]["uid"]
+        assert again["status"]["containerStatuses"][0]["containerID"] == identity
+        assert again["status"]["containerStatuses"][0]["restartCount"] == 0
+
+        # A file that is no pod changes nothing, and the next one that is does.
+        file.write_text("kind: [")
+        (directory / "other.yaml").write_text("kind: Pod")
+        pods.until(lambda: "other.yaml is not used" in pods.cluster.log.read_text())
+        assert pods.ready("web-n1")["status"]["containerStatuses"][0]["containerID"] == identity
+        file.write_text(manifest("web", f"echo two; {FOREVER}", namespace=pods.namespace))
+        pods.until(lambda: identity not in pods.kubectl("get", "pods", "-o", "yaml"), 30)
+        pods.until(lambda: "containerID" in pods.kubectl("get", "pods", "-o", "yaml"), 30)
+        assert pods.ready("web-n1") and pods.log("web-n1") == "two\n"
+
+        # It goes on when the node's agent does not, and ends with its file.
+        identity = pods.ready("web-n1")["status"]["containerStatuses"][0]["containerID"]
+        pods.cluster.kill()
+        pods.cluster.start()
+        pods.cluster.wait_for_node()
+        assert pods.ready("web-n1")["status"]["containerStatuses"][0]["containerID"] == identity
+    finally:
+        file.unlink()
+    pods.until(lambda: "web-n1" not in pods.kubectl("get", "pods", "-o", "name"))
+    assert pods.docker("ps", "-aq", "--filter", f"name=_{pods.namespace}_") == ""

@@ -8,4 +8,7 @@ images           pull policies and back-off          probes/        liveness, re
 volumes/         one file for each kind              hooks          postStart, preStop
 environment      variables; downward API (pure)      namefiles      hosts, resolv.conf (pure)
 podcgroups       a control group for each pod        resources      requests and limits as the kernel counts (pure)
+processroot      process 1 of shared PID namespaces  manifests      pods from the node's own files
+mirrors          how the API shows those             resize         what is granted of a resize (pure)
+resizer          carries it out                      thresholds     when the node is short of something (pure)
 """

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from windlass.engine import Engine
@@ -14,6 +15,8 @@ from windlass.kube.client import APIClient
 from windlass.kube.node import capacity
 from windlass.kube.node.events import Recorder
 from windlass.kube.node.images import PodImages
+from windlass.kube.node.manifests import ManifestDirectory
+from windlass.kube.node.mirrors import Mirrors
 from windlass.kube.node.podcgroups import PodCgroups
 from windlass.kube.node.pods import Pods
 from windlass.kube.node.processroot import ProcessRoots
@@ -63,7 +66,7 @@ class NodeAgent:
         settings = self._settings
         root = settings.data_dir / "pods"
         await asyncio.to_thread(lambda: root.mkdir(mode=0o750, parents=True, exist_ok=True))
-        machine = await asyncio.to_thread(capacity.look, settings.data_dir)
+        machine = await asyncio.to_thread(capacity.look, settings.data_dir, settings.eviction)
         images = PodImages(self._engine, self._recorder)
         registration = Registration(self._client, settings, machine, images)
         self._undo.push_async_callback(registration.stop)
@@ -85,6 +88,7 @@ class NodeAgent:
                 allocatable=lambda: rooms.allocatable(),
             ),
             cgroups=cgroups,
+            mirrors=Mirrors(self._client, settings.name),
             process_roots=ProcessRoots(self.runtime, settings.data_dir, machine.lowest_oom_score),
             recorder=self._recorder,
             machine=machine,
@@ -92,12 +96,27 @@ class NodeAgent:
             active=self.pods.active,
             node=lambda: self._client.cache.get("", "nodes", "", settings.name),
         )
+        if settings.static_manifests is not None:
+            await asyncio.to_thread(settings.static_manifests.mkdir, 0o700, parents=True, exist_ok=True)
+            manifests = ManifestDirectory(settings.static_manifests, settings.name, self.pods.set_static)
+            await manifests.look()
+            self._keep(manifests.follow(), "manifests")
         self._undo.push_async_callback(self.pods.stop)
         await self.pods.start(rooms)
         registration.set_ready()
         node = self._client.cache.get("", "nodes", "", settings.name)
         if node is not None:
             self._recorder.event(node, "Normal", "Starting", "Starting kubelet.")
+
+    def _keep(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do something for as long as the agent runs."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+
+        async def cancel() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._undo.push_async_callback(cancel)
 
     async def _find_any(self, resource: str, name: str) -> Object | None:
         group = "certificates.k8s.io" if resource == "clustertrustbundles" else ""

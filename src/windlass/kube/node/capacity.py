@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from windlass import __version__
 from windlass.kernel import capabilities
+from windlass.kube.node.thresholds import MEMORY, NODE_DISK, Threshold
 
 Object = dict[str, Any]
-_MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
     """Sizes in bytes.
 
+    `kept_memory` and `kept_disk` are not for pods: below them, pods are evicted.
     `lowest_oom_score` is what processes may be given: a host's own container, say, lowers none below its own.
     """
 
@@ -33,6 +35,8 @@ class Machine:
     boot_id: str
     kernel: str
     os_image: str
+    kept_memory: int = 0
+    kept_disk: int = 0
     lowest_oom_score: int = -1000
 
     def capacity(self, max_pods: int) -> dict[str, str]:
@@ -47,11 +51,11 @@ class Machine:
         }
 
     def allocatable(self, max_pods: int) -> dict[str, str]:
-        """`status.allocatable`: what is left for pods when 100 MiB and a tenth of the disk are kept free."""
+        """`status.allocatable`: what is left for pods when what keeps the node going is kept free."""
         return {
             **self.capacity(max_pods),
-            "ephemeral-storage": str(self.disk * 9 // 10),
-            "memory": f"{max(self.memory - 100 * _MEBIBYTE, 0) >> 10}Ki",
+            "ephemeral-storage": str(max(self.disk - self.kept_disk, 0)),
+            "memory": f"{max(self.memory - self.kept_memory, 0) >> 10}Ki",
         }
 
     def node_info(self) -> Object:
@@ -71,14 +75,19 @@ class Machine:
         }
 
 
-def look(directory: Path) -> Machine:
+def look(directory: Path, eviction: Sequence[Threshold] = ()) -> Machine:
     """Look at this machine; the disk is the one below `directory`. Blocking."""
     space = os.statvfs(directory)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    disk = space.f_blocks * space.f_frsize
+    kept = {each.signal: each for each in eviction}
     machine_id = _read("/etc/machine-id")
     return Machine(
         cpus=len(os.sched_getaffinity(0)),
-        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        disk=space.f_blocks * space.f_frsize,
+        memory=memory,
+        disk=disk,
+        kept_memory=kept[MEMORY].value(memory) if MEMORY in kept else 0,
+        kept_disk=kept[NODE_DISK].value(disk) if NODE_DISK in kept else 0,
         machine_id=machine_id,
         system_uuid=_read("/sys/class/dmi/id/product_uuid") or machine_id,
         boot_id=_read("/proc/sys/kernel/random/boot_id"),

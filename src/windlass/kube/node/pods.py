@@ -1,23 +1,27 @@
 """Which pods this node has, and a worker for each of them.
 
-From the API: all that name this node. What the engine still holds of pods that are gone is ended and removed, once the
-API has been heard.
+From the API: all that name this node. From the node's own files: static pods, which the API shows by mirrors. What the
+engine still holds of pods that are gone is ended and removed, once both have been heard.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from windlass.kube.api.status import StatusError
+from windlass.kube.node import mirrors
 from windlass.kube.node.plan import FAILED, SUCCEEDED
 from windlass.kube.node.rooms import Rooms, shown_in_volumes
 from windlass.kube.node.worker import PodWorker
 
 Object = dict[str, Any]
 log = logging.getLogger("windlass.kube.node")
+
+_LOOK_SECONDS = 20.0
 
 
 class Pods:
@@ -27,6 +31,8 @@ class Pods:
         self._workers: dict[str, PodWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._rooms: Rooms | None = None
+        self._static: dict[str, Object] = {}
+        self._static_changed = asyncio.Event()
 
     def __iter__(self) -> Iterator[PodWorker]:
         return iter(list(self._workers.values()))
@@ -57,6 +63,8 @@ class Pods:
         cache.subscribe("", "pods", self._changed)
         for pod in cache.list("", "pods"):
             self._changed("ADDED", pod)
+        self._run_static(rooms)
+        self._spawn(self._keep_static(rooms))
         for resource in ("configmaps", "secrets", "persistentvolumeclaims"):
             cache.subscribe("", resource, self._reference_changed(resource))
         await self._remove_strange(rooms)
@@ -79,21 +87,78 @@ class Pods:
         if (pod.get("spec") or {}).get("nodeName") != rooms.settings.name:
             return
         uid = pod["metadata"]["uid"]
+        if mirrors.is_mirror(pod):
+            worker = self._workers.get(mirrors.annotation(pod, mirrors.MIRROR))
+            if worker is not None and event == "ADDED":
+                worker.show_again()
+            if event != "MODIFIED" or "deletionTimestamp" in pod["metadata"]:
+                self._static_changed.set()
+            return
         worker = self._workers.get(uid)
         if event == "DELETED":
             if worker is not None:
                 worker.delete()
             return
         if worker is None:
-            worker = self._workers[uid] = PodWorker(rooms, pod)
-            worker.start()
-            self._spawn(self._until_gone(worker))
+            self._begin(PodWorker(rooms, pod))
         else:
             worker.update(pod)
+
+    def _begin(self, worker: PodWorker) -> None:
+        self._workers[worker.uid] = worker
+        worker.start()
+        self._spawn(self._until_gone(worker))
+
+    # The node's own ------------------------------------------------------------------------------------------------
+
+    def set_static(self, pods: Sequence[Object]) -> None:
+        """These are the pods of the node's own files."""
+        self._static = {pod["metadata"]["uid"]: pod for pod in pods}
+        self._static_changed.set()
+
+    async def _keep_static(self, rooms: Rooms) -> None:
+        while True:
+            self._static_changed.clear()
+            self._run_static(rooms)
+            await self._show_static(rooms)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._static_changed.wait()
+
+    def _run_static(self, rooms: Rooms) -> None:
+        for worker in self:
+            if worker.is_static and worker.uid not in self._static:
+                worker.delete()
+        for uid, pod in self._static.items():
+            # The one before, of another content, has to be gone first.
+            if uid not in self._workers and self.find(*mirrors.key(pod)) is None:
+                mirror = rooms.mirrors.find(pod)
+                known = pod if mirror is None else {**pod, "status": mirror.get("status") or {}}
+                self._begin(PodWorker(rooms, known, is_static=True))
+
+    async def _show_static(self, rooms: Rooms) -> None:
+        """Have a mirror of each, and none of what is gone."""
+        wanted = {mirrors.key(pod) for pod in self._static.values()}
+        for pod in rooms.client.cache.list("", "pods"):
+            mine = mirrors.is_mirror(pod) and (pod.get("spec") or {}).get("nodeName") == rooms.settings.name
+            if mine and mirrors.key(pod) not in wanted and self.find(*mirrors.key(pod)) is None:
+                try:
+                    await rooms.mirrors.remove(pod)
+                except StatusError as error:
+                    log.warning("the mirror of %s/%s cannot be removed: %s", *mirrors.key(pod), error)
+        for pod in list(self._static.values()):
+            try:
+                await rooms.mirrors.ensure(pod)
+            except StatusError as error:
+                log.warning("%s/%s cannot be shown in the API: %s", *mirrors.key(pod), error)
+
+    # What happens --------------------------------------------------------------------------------------------------
 
     async def _until_gone(self, worker: PodWorker) -> None:
         await worker.finished.wait()
         self._workers.pop(worker.uid, None)
+        if worker.is_static:
+            self._static_changed.set()
         for other in self:
             if other.waits_for_room:
                 other.wake()

@@ -12,10 +12,11 @@ from windlass.engine.files import HOSTS, HostFile
 from windlass.errors import SystemFailure
 from windlass.kube.api.status import StatusError, not_found
 from windlass.kube.client import APIClient
-from windlass.kube.node import admission, environment, namefiles
+from windlass.kube.node import admission, environment, mirrors, namefiles
 from windlass.kube.node.capacity import Machine
 from windlass.kube.node.events import Recorder
 from windlass.kube.node.images import PodImages
+from windlass.kube.node.mirrors import Mirrors
 from windlass.kube.node.namefiles import Resolver
 from windlass.kube.node.podcgroups import PodCgroups
 from windlass.kube.node.processroot import ProcessRoots
@@ -49,6 +50,7 @@ class Rooms:
     volumes: Volumes
     cgroups: PodCgroups
     process_roots: ProcessRoots
+    mirrors: Mirrors
     recorder: Recorder
     machine: Machine
     network: str
@@ -90,17 +92,32 @@ class Rooms:
             return True
         return False
 
-    async def write_status(self, pod: Object, change: Callable[[Object], Object]) -> None:
-        """Write a pod's status. Raises StatusError: 404, also where another pod has its name now."""
+    async def write_status(self, pod: Object, change: Callable[[Object], Object]) -> bool:
+        """Write a pod's status; False where it has no mirror yet in which it could be seen.
+
+        Raises StatusError: 404, also where another pod has its name now.
+        """
         metadata = pod["metadata"]
+        uid, is_static = metadata["uid"], mirrors.is_static(pod)
+        if is_static:
+            mirror = self.mirrors.find(pod)
+            if mirror is None:
+                return False
+            uid = mirror["metadata"]["uid"]
 
         def changed(live: Object) -> Object:
-            if live["metadata"]["uid"] != metadata["uid"]:
+            if live["metadata"]["uid"] != uid:
                 raise not_found("pods", "", metadata["name"])
             live["status"] = change(live)
             return live
 
-        await self.client.update("", "pods", metadata["namespace"], metadata["name"], changed, subresource="status")
+        try:
+            await self.client.update("", "pods", metadata["namespace"], metadata["name"], changed, subresource="status")
+        except StatusError as error:
+            if is_static and error.code == 404:
+                return False
+            raise
+        return True
 
     async def forget_pod(self, pod: Object) -> None:
         """A pod that was to be deleted has ended: the API may forget it."""

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from windlass.kube.node import thresholds
+from windlass.kube.node.thresholds import Threshold
+
 Object = dict[str, Any]
 
 
@@ -23,6 +26,8 @@ class NodeSettings:
     static_manifests: a directory whose files are pods of this node, or None.
     kubelet_port: where the agent's own API is served, 0 for nowhere.
     max_pods: no more than these run at once.
+    eviction: what has to be left of the machine's memory and disks.
+    image_gc_high, image_gc_low: from so full a disk on (in percent), until it is only so full, images are removed.
     cluster_cidr: the ranges that all nodes' pods are in, separated by commas: within them nothing is translated.
     mtu: bytes of pods' packets.
     """
@@ -39,5 +44,8 @@ class NodeSettings:
     static_manifests: Path | None = None
     kubelet_port: int = 0
     max_pods: int = 110
+    eviction: Sequence[Threshold] = thresholds.DEFAULTS
+    image_gc_high: int = 85
+    image_gc_low: int = 80
     cluster_cidr: str = ""
     mtu: int = 1500

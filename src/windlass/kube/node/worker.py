@@ -103,8 +103,13 @@ class PodWorker:
         self.pod = pod
         self.wake()
 
+    def show_again(self) -> None:
+        """The API shows nothing of the pod's status any more: tell it again."""
+        self._written = None
+        self.wake()
+
     def delete(self) -> None:
-        """The pod is gone from the API: end it at once."""
+        """The pod is gone from where it came from: end it, at once if that is the API."""
         self._deleted = True
         self.wake()
 
@@ -136,7 +141,7 @@ class PodWorker:
             except asyncio.CancelledError:
                 raise
             except StatusError as error:
-                if error.code == 404:
+                if error.code == 404 and not self.is_static:
                     self._deleted = True
                     again = 0.0
                 else:
@@ -562,7 +567,8 @@ class PodWorker:
         found = rooms.runtime.containers(self.uid)
         sandbox = rooms.runtime.sandbox(self.uid)
         if any(each.running for each in found):
-            await self._stop_all(grace=self._grace() if not self._deleted else min(self._grace(), _LEAST_GRACE))
+            in_time = not self._deleted or self.is_static
+            await self._stop_all(grace=self._grace() if in_time else min(self._grace(), _LEAST_GRACE))
         self._stop_probes()
         found = rooms.runtime.containers(self.uid)
         if not self._deleted:
@@ -633,11 +639,13 @@ class PodWorker:
         for name in decided.waits:
             self._tell_back_off(name)
         new = status.make(self.pod, view)
-        if new == self._written or (self._written is None and new == before):
+        if new == self._written or (self._written is None and new == before and not self.is_static):
             self._written = new
             return
-        await rooms.write_status(self.pod, lambda live: status.make(live, view))
-        self._written = new
+        if self.is_static:
+            self.pod = {**self.pod, "status": new}
+        if await rooms.write_status(self.pod, lambda live: status.make(live, view)):
+            self._written = new
 
     def _tell_back_off(self, name: str) -> None:
         message = f"Back-off restarting failed container {name} in pod {self._name_and_uid}"

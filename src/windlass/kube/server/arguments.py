@@ -11,6 +11,7 @@ from pathlib import Path
 from windlass.cluster.overlay import BACKENDS
 from windlass.kube.admission.chain import ORDER
 from windlass.kube.api import times
+from windlass.kube.node import thresholds
 
 DEFAULT_DIRECTORY = Path("/var/lib/windlass/server")
 DEFAULT_PORT = 6443
@@ -73,6 +74,10 @@ class NodeFlags:
     labels: tuple[tuple[str, str], ...]
     taints: tuple[dict[str, str], ...]
     max_pods: int
+    manifests: Path
+    eviction: tuple[thresholds.Threshold, ...]
+    image_gc_high: int
+    image_gc_low: int
     exec_root: Path
     insecure_registries: tuple[str, ...]
     registry_mirrors: tuple[str, ...]
@@ -221,6 +226,34 @@ def add_node_flags(add: Callable[..., argparse.Action]) -> None:
     )
     add("--max-pods", type=int, default=110, metavar="N", help="pods at once (default %(default)s)")
     add(
+        "--pod-manifest-path",
+        type=Path,
+        metavar="DIR",
+        help="its files are pods of this node (default <data-dir>/agent/manifests)",
+    )
+    add(
+        "--eviction-hard",
+        type=_thresholds,
+        default=thresholds.DEFAULTS,
+        metavar="SIGNAL<VALUE,…",
+        help="evict pods below (default memory.available<100Mi,nodefs.available<10%%,nodefs.inodesFree<5%%,"
+        "imagefs.available<15%%,imagefs.inodesFree<5%%)",
+    )
+    add(
+        "--image-gc-high-threshold",
+        type=_percent,
+        default=85,
+        metavar="PERCENT",
+        help="remove unused images when the disk is so full (default %(default)s; 100 for never)",
+    )
+    add(
+        "--image-gc-low-threshold",
+        type=_percent,
+        default=80,
+        metavar="PERCENT",
+        help="and until it is only so full (default %(default)s)",
+    )
+    add(
         "--exec-root",
         type=Path,
         metavar="DIR",
@@ -228,6 +261,19 @@ def add_node_flags(add: Callable[..., argparse.Action]) -> None:
     )
     add("--insecure-registry", action="append", default=[], metavar="HOST", help="a registry without TLS")
     add("--registry-mirror", action="append", default=[], metavar="URL", help="a mirror of the default registry")
+
+
+def _thresholds(text: str) -> tuple[thresholds.Threshold, ...]:
+    try:
+        return thresholds.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _percent(text: str) -> int:
+    if not text.isdecimal() or int(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage")
+    return int(text)
 
 
 def label_flag(text: str) -> tuple[str, str]:
@@ -263,6 +309,10 @@ def node_flags(found: argparse.Namespace, data_dir: Path, program: str, default:
         labels=tuple(found.node_label),
         taints=tuple(found.node_taint),
         max_pods=found.max_pods,
+        manifests=(found.pod_manifest_path or data_dir / "agent" / "manifests").absolute(),
+        eviction=found.eviction_hard,
+        image_gc_high=found.image_gc_high_threshold,
+        image_gc_low=found.image_gc_low_threshold,
         exec_root=exec_root,
         insecure_registries=tuple(found.insecure_registry),
         registry_mirrors=tuple(found.registry_mirror),

@@ -81,6 +81,10 @@ class LocalNode:
             labels=dict(flags.labels),
             taints=flags.taints,
             max_pods=flags.max_pods,
+            static_manifests=flags.manifests,
+            eviction=flags.eviction,
+            image_gc_high=flags.image_gc_high,
+            image_gc_low=flags.image_gc_low,
             cluster_cidr=self._configuration.cluster_cidr,
             mtu=overlay.mtu(),
         )
