@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.__main__ import busybox_root
 
 from support.kube_pods import IMAGE, Object, Pods, shell
 from windlass.runtime import tiny_pause
@@ -291,3 +293,81 @@ def test_files_of_a_directory_are_pods_of_the_node(pods: Pods) -> None:
         file.unlink()
     pods.until(lambda: "web-n1" not in pods.kubectl("get", "pods", "-o", "name"))
     assert pods.docker("ps", "-aq", "--filter", f"name=_{pods.namespace}_") == ""
+
+
+# --- a node in need
+
+
+def test_a_pod_that_fills_its_disk_is_evicted(pods: Pods) -> None:
+    fill = "head -c 3000000 /dev/zero > {}/x; sleep 1000"
+    pods.make(
+        "dir",
+        shell(fill.format("/e"), volumeMounts=[{"name": "e", "mountPath": "/e"}]),
+        volumes=[{"name": "e", "emptyDir": {"sizeLimit": "1Mi"}}],
+    )
+    limit = {"limits": {"ephemeral-storage": "1Mi"}}
+    pods.make("whole", shell(fill.format("/tmp"), resources=limit))
+    pods.make("within", shell("head -c 30000 /dev/zero > /tmp/x; sleep 1000", resources=limit))
+    status = pods.wait("dir", "Failed", 40)["status"]
+    assert (status["reason"], status["message"]) == (
+        "Evicted",
+        'Usage of EmptyDir volume "e" exceeds the limit "1Mi". ',
+    )
+    assert "terminated" in pods.wait("whole", "Failed", 40)["status"]["containerStatuses"][0]["state"]
+    assert "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi." in pods.events("whole")
+    assert pods.get("within")["status"]["phase"] == "Running"
+
+
+def test_a_node_in_need_evicts_pods_and_takes_no_more(pods: Pods) -> None:
+    cluster = pods.cluster
+    pods.make("rude", shell(FOREVER))
+    critical = {"priorityClassName": "system-node-critical"}
+    pods.make("critical", shell(FOREVER), **critical)
+    pods.ready("rude"), pods.ready("critical")
+    flags = cluster.flags
+    cluster.stop()
+    try:
+        cluster.flags = (*flags, "--eviction-hard=memory.available<100Ti")
+        cluster.start()
+        status = pods.wait("rude", "Failed", 40)["status"]
+        assert status["reason"] == "Evicted"
+        assert status["message"].startswith("The node was low on resource: memory. Threshold quantity: 100Ti, avail")
+        condition = {each["type"]: each for each in status["conditions"]}["DisruptionTarget"]
+        assert (condition["status"], condition["reason"]) == ("True", "TerminationByKubelet")
+        node = json.loads(pods.kubectl("get", "node", "n1", "-o", "json"))
+        pressure = {each["type"]: each for each in node["status"]["conditions"]}["MemoryPressure"]
+        assert (pressure["status"], pressure["reason"]) == ("True", "KubeletHasInsufficientMemory")
+        pods.make("late", shell(FOREVER))
+        late = pods.wait("late", "Failed")["status"]
+        message = "Pod was rejected: The node had condition: [MemoryPressure]. "
+        assert (late["reason"], late["message"]) == ("Evicted", message)
+        assert pods.get("critical")["status"]["phase"] == "Running"
+    finally:
+        cluster.stop()
+        cluster.flags = flags
+        cluster.start()
+        cluster.wait_for_node()
+    node = json.loads(pods.kubectl("get", "node", "n1", "-o", "json"))
+    assert {each["type"]: each["status"] for each in node["status"]["conditions"]}["MemoryPressure"] == "False"
+
+
+def test_images_that_nobody_uses_go_first_when_the_disk_is_full(pods: Pods) -> None:
+    cluster = pods.cluster
+    archive = subprocess.run(["tar", "-c", "-C", "/etc", "hostname"], capture_output=True, check=True).stdout
+    cluster.import_image(archive, "unused:1")
+    pods.make("keeps", shell(FOREVER))
+    pods.ready("keeps")
+    flags = cluster.flags
+    cluster.stop()
+    try:
+        cluster.flags = (*flags, "--eviction-hard=imagefs.available<100Pi")
+        cluster.start()
+        status = pods.wait("keeps", "Failed", 40)["status"]
+        assert "The node was low on resource: ephemeral-storage. " in status["message"]
+        assert "unused" not in pods.docker("images", "--format", "{{.Repository}}")
+    finally:
+        cluster.stop()
+        cluster.flags = flags
+        cluster.start()
+        cluster.wait_for_node()
+        cluster.import_image(busybox_root(), IMAGE)

@@ -11,4 +11,6 @@ podcgroups       a control group for each pod        resources      requests and
 processroot      process 1 of shared PID namespaces  manifests      pods from the node's own files
 mirrors          how the API shows those             resize         what is granted of a resize (pure)
 resizer          carries it out                      thresholds     when the node is short of something (pure)
+pressure         frees, and evicts pods, then        eviction       which pod goes first (pure)
+measures         what is left, and what pods use     imagegc        removes images that nothing uses
 """

@@ -56,10 +56,10 @@ def _placement(pod: Object, node: Object) -> tuple[str, str] | None:
     labels = node["metadata"].get("labels") or {}
     selector = pod["spec"].get("nodeSelector") or {}
     if any(labels.get(name) != value for name, value in selector.items()):
-        return "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed"
+        return "NodeAffinity", "Predicate NodeAffinity failed"
     for taint in node.get("spec", {}).get("taints") or ():
         if taint.get("effect") == "NoExecute" and not _tolerated(pod, taint):
-            return "TaintToleration", "Pod was rejected: Predicate TaintToleration failed"
+            return "TaintToleration", "Predicate TaintToleration failed"
     return None
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -14,11 +15,14 @@ from windlass.errors import NotFound
 from windlass.kube.client import APIClient
 from windlass.kube.node import capacity
 from windlass.kube.node.events import Recorder
+from windlass.kube.node.imagegc import ImageCollector
 from windlass.kube.node.images import PodImages
 from windlass.kube.node.manifests import ManifestDirectory
+from windlass.kube.node.measures import Measures
 from windlass.kube.node.mirrors import Mirrors
 from windlass.kube.node.podcgroups import PodCgroups
 from windlass.kube.node.pods import Pods
+from windlass.kube.node.pressure import Pressure
 from windlass.kube.node.processroot import ProcessRoots
 from windlass.kube.node.registration import Registration
 from windlass.kube.node.rooms import Rooms
@@ -103,10 +107,27 @@ class NodeAgent:
             self._keep(manifests.follow(), "manifests")
         self._undo.push_async_callback(self.pods.stop)
         await self.pods.start(rooms)
+        pressure = self._pressure(rooms, registration, images)
+        self._keep(pressure.monitor(), "pressure")
+        self._keep(pressure.collect(), "image collection")
         registration.set_ready()
         node = self._client.cache.get("", "nodes", "", settings.name)
         if node is not None:
             self._recorder.event(node, "Normal", "Starting", "Starting kubelet.")
+
+    def _pressure(self, rooms: Rooms, registration: Registration, images: PodImages) -> Pressure:
+        settings, core = self._settings, self._engine.parts.core
+        measures = Measures(
+            str(settings.data_dir), str(core.settings.data_root), self.runtime, rooms.cgroups, rooms.volumes
+        )
+        collector = ImageCollector(
+            images,
+            high=settings.image_gc_high,
+            low=settings.image_gc_low,
+            named=self.pods.images_of_volumes,
+            clock=time.monotonic,
+        )
+        return Pressure(rooms, self.pods, registration, measures, collector)
 
     def _keep(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do something for as long as the agent runs."""

@@ -55,6 +55,14 @@ class PodImages:
         """All images that are here."""
         return self._engine.parts.core.images.list()
 
+    def in_use(self) -> set[str]:
+        """Ids of the images that containers stand on, those of no pod included."""
+        return set(self._engine.parts.images.in_use())
+
+    async def remove(self, identity: str) -> None:
+        """Remove an image with all its names. Raises WindlassError."""
+        await self._engine.parts.images.remove(identity, force=True, noprune=False)
+
     async def ensure(self, pod: Object, container: Object, find: Find) -> Image:
         """The image of a container, by its pull policy.
 

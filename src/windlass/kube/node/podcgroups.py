@@ -15,7 +15,7 @@ import os
 from typing import Any
 
 from windlass.kernel import cgroups
-from windlass.kernel.cgroups import Hierarchy
+from windlass.kernel.cgroups import CgroupStats, Hierarchy
 from windlass.kube.node import resources
 from windlass.kube.node.resources import PERIOD_MICROSECONDS, Limits
 
@@ -52,6 +52,14 @@ class PodCgroups:
         if limits.memory:
             wanted["memory"] = {"limit": limits.memory}
         group.apply(wanted)
+
+    def stats(self, uid: str) -> CgroupStats:
+        """What a pod uses, all its containers together. Blocking, briefly. Raises OSError."""
+        for qos in _CLASSES:
+            group = cgroups.open_cgroup(self.path(uid, qos), self._hierarchy)
+            if group.exists():
+                return group.stats()
+        return CgroupStats()
 
     async def remove(self, uid: str) -> None:
         """Remove a pod's group, whatever its class was."""

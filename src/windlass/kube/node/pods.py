@@ -43,6 +43,13 @@ class Pods:
             if (worker.pod.get("status") or {}).get("phase") not in (SUCCEEDED, FAILED):
                 yield worker.allocated
 
+    def images_of_volumes(self) -> Iterator[str]:
+        """The images that pods show as volumes."""
+        for pod in self.active():
+            for volume in pod["spec"].get("volumes") or ():
+                if reference := (volume.get("image") or {}).get("reference"):
+                    yield reference
+
     def get(self, uid: str) -> PodWorker | None:
         """A pod's worker."""
         return self._workers.get(uid)

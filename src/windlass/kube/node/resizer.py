@@ -130,7 +130,7 @@ class Resizer:
         for running, limits in changes:
             if not limits.memory or (running.limits.memory and running.limits.memory <= limits.memory):
                 continue
-            usage = self._rooms.runtime.memory_usage(running.id)
+            usage = self._rooms.runtime.stats(running.id).memory.usage
             if usage > limits.memory:
                 problems.append(
                     f'attempting to set container "{running.name}" memory limit ({limits.memory}) '

@@ -12,7 +12,7 @@ from windlass.engine.files import HOSTS, HostFile
 from windlass.errors import SystemFailure
 from windlass.kube.api.status import StatusError, not_found
 from windlass.kube.client import APIClient
-from windlass.kube.node import admission, environment, mirrors, namefiles
+from windlass.kube.node import admission, environment, eviction, mirrors, namefiles
 from windlass.kube.node.capacity import Machine
 from windlass.kube.node.events import Recorder
 from windlass.kube.node.images import PodImages
@@ -40,6 +40,7 @@ class Rooms:
 
     network: the engine's network that pods are in.
     active: the pods that count against what the node has.
+    conditions: MemoryPressure and the like, where the node is short of something.
     held: descriptors that containers need until they have started, by container.
     """
 
@@ -57,6 +58,7 @@ class Rooms:
     active: Callable[[], Iterable[Object]]
     node: Callable[[], Object | None]
     held: dict[str, list[int]] = field(default_factory=dict)
+    conditions: list[str] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
     _hosts: HostFile = field(default_factory=lambda: HostFile(HOSTS))
     _resolv: HostFile = field(default_factory=lambda: HostFile(resolvconf.HOST_PATH))
@@ -153,6 +155,8 @@ class Rooms:
 
     def admit(self, pod: Object) -> tuple[str, str] | None:
         """Why the node cannot take a pod, reason and message; None if it can."""
+        if (refused := eviction.refusal(pod, self.qos(pod), self.conditions)) is not None:
+            return refused
         return admission.refusal(pod, self.node(), self.active(), self.allocatable())
 
     def runtime_handler(self, pod: Object) -> str:

@@ -5,6 +5,7 @@ Everything about a container that the agent has to know again after a restart is
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from windlass.engine import Engine
 from windlass.engine.container import Container
 from windlass.engine.sandboxes import Sandbox
 from windlass.errors import NotFound, NotModified, WindlassError
+from windlass.kernel.cgroups import CgroupStats
 from windlass.kube.node.resources import Limits
+from windlass.volumes.trees import disk_usage
 
 Document = dict[str, Any]
 
@@ -162,9 +165,21 @@ class PodRuntime:
         with contextlib.suppress(NotModified, NotFound):
             await self.engine.container_stop(identity, signal=signal, timeout=seconds)
 
-    def memory_usage(self, identity: str) -> int:
-        """Bytes that a running container uses now. Blocking, briefly. Raises WindlassError, OSError."""
-        return self._core.open_cgroup(self.get(identity)).stats().memory.usage
+    def stats(self, identity: str) -> CgroupStats:
+        """What a running container uses. Blocking, briefly. Raises WindlassError, OSError."""
+        return self._core.open_cgroup(self.get(identity)).stats()
+
+    async def disk_usage(self, identity: str) -> int:
+        """Bytes that a container has written, its log included. Raises WindlassError, OSError."""
+        written, _ = await self._core.images.rootfs_usage(identity)
+        return written + await asyncio.to_thread(disk_usage, str(self._core.store.directory(identity)))
+
+    async def remove_ended(self, uid: str) -> None:
+        """Remove ended containers of a pod that others have followed. Raises WindlassError."""
+        last = {each.name: each.id for each in self.containers(uid)}
+        for each in self.containers(uid):
+            if each.ended and each.id != last[each.name]:
+                await self.remove(each.id)
 
     async def update(self, identity: str, body: Document) -> None:
         """Give a container other limits. Raises WindlassError."""

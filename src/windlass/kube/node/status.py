@@ -20,6 +20,7 @@ _SECOND = 10**9
 _COULD_NOT_START = 128
 PENDING, RUNNING = "Pending", "Running"
 RESIZE_PENDING, RESIZE_IN_PROGRESS = _OF_RESIZE = ("PodResizePending", "PodResizeInProgress")
+_DISRUPTION = "DisruptionTarget"
 _OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
 
 
@@ -31,10 +32,11 @@ class Waiting(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Why a pod was ended by the node."""
+    """Why a pod was ended by the node; `disruption` if for the sake of others."""
 
     reason: str
     message: str
+    disruption: bool = False
 
 
 @dataclass(kw_only=True)
@@ -256,6 +258,9 @@ def _conditions(
     if "PodScheduled" not in before:
         # A pod that was given to the node without a scheduler.
         found.append(_condition("PodScheduled", None, True, "", "", view.now, pod))
+    if view.verdict is not None and view.verdict.disruption:
+        message, old = view.verdict.message, before.pop(_DISRUPTION, None)
+        found.append(_condition(_DISRUPTION, old, True, "TerminationByKubelet", message, view.now, pod))
     found += [each for kind, each in before.items() if kind not in own and kind not in _OF_RESIZE]
     return found + [_of_resize(kind, before.get(kind), each, view.now) for kind, each in view.resize.items()]
 

@@ -51,6 +51,7 @@ class PodWorker:
 
     Attributes:
         pod: the pod as the API has it now.
+        over: set when nothing of the pod runs any more, or will.
         finished: set when the pod has left the node and nothing of it is here.
     """
 
@@ -58,6 +59,7 @@ class PodWorker:
         self.pod = pod
         self.uid: str = pod["metadata"]["uid"]
         self.is_static = is_static
+        self.over = asyncio.Event()
         self.finished = asyncio.Event()
         self._rooms = rooms
         self._wakened = asyncio.Event()
@@ -113,11 +115,16 @@ class PodWorker:
         self._deleted = True
         self.wake()
 
-    def evict(self, reason: str, message: str) -> None:
-        """End the pod, which the node can no longer keep."""
-        if self._verdict is None:
-            self._verdict = Verdict(reason, message)
-            self.wake()
+    def evict(self, reason: str, message: str, *, disruption: bool) -> bool:
+        """End the pod, which the node can no longer keep; False where it is ending already.
+
+        `disruption`: the pod goes for others' sake, which its conditions say.
+        """
+        if self._verdict is not None or self._outcome or self._terminating:
+            return False
+        self._verdict = Verdict(reason, message, disruption)
+        self.wake()
+        return True
 
     @property
     def allocated(self) -> Object:
@@ -212,7 +219,7 @@ class PodWorker:
         self._follow_probes(found, sandbox)
         again: float | None = None
         if sandbox is None and (refusal := rooms.admit(pod)) is not None and not found:
-            self._verdict = Verdict(*refusal)
+            self._verdict = Verdict(refusal[0], f"Pod was rejected: {refusal[1]}")
             self._tell(WARNING, refusal[0], refusal[1])
             return await self._end()
         if not self._written:
@@ -556,6 +563,7 @@ class PodWorker:
             await rooms.cgroups.remove(self.uid)
             await rooms.volumes.remove_mounts(self.uid)
             await self._report(found, None, over)
+        self.over.set()
         return None
 
     def _was_initialized(self, found: list[Found]) -> bool:
@@ -586,6 +594,7 @@ class PodWorker:
         await rooms.volumes.remove(self.uid)
         if not self._deleted:
             await rooms.forget_pod(self.pod)
+        self.over.set()
         self.finished.set()
 
     async def _forget_old(self, found: list[Found]) -> None:
@@ -594,10 +603,9 @@ class PodWorker:
         for each in found:
             by_name.setdefault(each.name, []).append(each)
         for attempts in by_name.values():
-            for old in attempts[:-2]:
-                if not old.running:
-                    self._messages.pop(old.id, None)
-                    await self._rooms.runtime.remove(old.id)
+            for old in [each for each in attempts if each.ended][:-1]:
+                self._messages.pop(old.id, None)
+                await self._rooms.runtime.remove(old.id)
 
     # What is told --------------------------------------------------------------------------------------------------
 

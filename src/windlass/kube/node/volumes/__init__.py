@@ -93,6 +93,10 @@ class Volumes:
             token=self._token(namespace),
         )
 
+    def path_of_empty_dir(self, uid: str, name: str) -> str:
+        """Where an emptyDir of a pod is."""
+        return f"{self.directory(uid)}/volumes/kubernetes.io~{_KINDS['emptyDir'][0]}/{name}"
+
     async def remove_mounts(self, uid: str) -> None:
         """Unmount what a pod that is over had mounted; its files stay until it is removed. Raises OSError."""
         await asyncio.to_thread(_unmount_below, self.directory(uid))
