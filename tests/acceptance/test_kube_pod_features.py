@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -371,3 +373,127 @@ def test_images_that_nobody_uses_go_first_when_the_disk_is_full(pods: Pods) -> N
         cluster.start()
         cluster.wait_for_node()
         cluster.import_image(busybox_root(), IMAGE)
+
+
+# --- runtimes
+
+
+@pytest.mark.parametrize("handler", [name for name in ("crun", "runc") if shutil.which(name)])
+def test_a_class_names_the_runtime_and_what_it_costs(pods: Pods, handler: str) -> None:
+    name = f"{handler}-{pods.namespace}"
+    overhead = {"podFixed": {"memory": "16Mi", "cpu": "50m"}}
+    meta = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}}
+    pods.apply({**meta, "handler": handler, "overhead": overhead})
+    resources = {"limits": {"cpu": "100m", "memory": "32Mi"}}
+    pods.make("p", shell(f"echo up; {FOREVER}", resources=resources), runtimeClassName=name)
+    pod = pods.ready("p")
+    assert pod["spec"]["overhead"] == {"memory": "16Mi", "cpu": "50m"}
+    identity = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("windlass://")
+    assert pods.docker("inspect", "-f", "{{.HostConfig.Runtime}}", identity) == f"{handler}\n"
+    assert pods.log("p") == "up\n"
+    parent = pods.docker("inspect", "-f", "{{.HostConfig.CgroupParent}}", identity).strip()
+    limit = next(
+        path
+        for path in (CGROUP / f"memory{parent}/memory.limit_in_bytes", CGROUP / f"{parent.strip('/')}/memory.max")
+        if path.exists()
+    )
+    assert int(limit.read_text()) == 48 << 20
+    pods.kubectl("delete", "runtimeclass", name)
+
+
+def test_a_runtime_that_is_not_there_is_named(pods: Pods) -> None:
+    name = f"nope-{pods.namespace}"
+    meta = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}}
+    pods.apply({**meta, "handler": "nope"})
+    pods.make("p", shell("true"), runtimeClassName=name)
+    wanted = 'failed to get sandbox runtime: no runtime for "nope" is configured'
+    pods.until(lambda: wanted in pods.events("p"))
+    assert "FailedCreatePodSandBox" in pods.events("p")
+    assert pods.wait("p", "ContainerCreating")["status"]["phase"] == "Pending"
+    pods.kubectl("delete", "runtimeclass", name)
+
+
+# --- volumes
+
+
+def test_an_image_can_be_a_volume(pods: Pods, tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir" / "file").write_text("from the image")
+    archive = subprocess.run(["tar", "-c", "-C", str(tmp_path), "."], capture_output=True, check=True).stdout
+    pods.cluster.import_image(archive, "data:1")
+    mounts = [
+        {"name": "i", "mountPath": "/whole"},
+        {"name": "i", "mountPath": "/part", "subPath": "dir"},
+    ]
+    script = "cat /whole/dir/file; echo; cat /part/file; echo; touch /whole/x 2>/dev/null || echo read-only"
+    volume = {"name": "i", "image": {"reference": "data:1", "pullPolicy": "IfNotPresent"}}
+    pods.make("v", shell(script, volumeMounts=mounts), volumes=[volume], restartPolicy="Never")
+    pods.wait("v", "Succeeded")
+    lines = pods.log("v").splitlines()
+    assert lines == ["from the image", "from the image", "read-only"]
+    pods.make(
+        "none",
+        shell("true", volumeMounts=mounts[:1]),
+        volumes=[{"name": "i", "image": {"reference": "127.0.0.1:1/x:1"}}],
+    )
+    pods.wait("none", "ErrImagePull")
+    assert 'Failed to pull image "127.0.0.1:1/x:1"' in pods.events("none")
+
+
+def test_mounts_are_seen_as_their_propagation_says(pods: Pods, tmp_path: Path) -> None:
+    def one(name: str, propagation: str, script: str, **more: Any) -> Object:
+        mounts = [{"name": "h", "mountPath": "/h", "mountPropagation": propagation}]
+        return {"name": name, "command": ["sh", "-c", script], "volumeMounts": mounts, **more}
+
+    shared = tmp_path / "shared"
+    (shared / "m").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(shared), str(shared)], check=True)
+    subprocess.run(["mount", "--make-shared", str(shared)], check=True)
+    try:
+        script = f"mount -t tmpfs none /h/m && touch /h/m/seen; {FOREVER}"
+        pods.make(
+            "p",
+            one("c", "Bidirectional", script, securityContext={"privileged": True}),
+            one("slave", "HostToContainer", FOREVER),
+            one("private", "None", FOREVER),
+            volumes=[{"name": "h", "hostPath": {"path": str(shared)}}],
+        )
+        pods.ready("p")
+        pods.until(lambda: (shared / "m" / "seen").exists())
+        assert "seen" in execute(pods, "p", "ls", "/h/m", container="slave")
+    finally:
+        pods.kubectl("delete", "pod", "p", "--timeout=20s")
+        subprocess.run(["umount", "-R", str(shared)], check=True)
+
+
+def test_projected_volumes_take_all_their_sources(pods: Pods) -> None:
+    pods.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "map"}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"b": "secret"}},
+    )
+    sources: list[Object] = [
+        {"configMap": {"name": "m"}},
+        {"secret": {"name": "s", "items": [{"key": "b", "path": "deep/b"}]}},
+        {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+        {"serviceAccountToken": {"path": "token", "audience": "somebody", "expirationSeconds": 600}},
+    ]
+    script = "cd /p; cat a deep/b name; echo; cut -d. -f2 token; readlink ..data; readlink a"
+    container = shell(script, volumeMounts=[{"name": "p", "mountPath": "/p"}])
+    pods.make("p", container, volumes=[{"name": "p", "projected": {"sources": sources}}], restartPolicy="Never")
+    pods.wait("p", "Succeeded")
+    first, claims, data, link = pods.log("p").splitlines()
+    assert first == "mapsecretp" and data.startswith("..20") and link == "..data/a"
+    assert json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["aud"] == ["somebody"]
+
+
+def test_a_pod_goes_on_when_its_account_does_not(pods: Pods) -> None:
+    pods.kubectl("create", "serviceaccount", "a")
+    pods.make("p", shell(FOREVER), serviceAccountName="a")
+    identity = pods.ready("p")["status"]["containerStatuses"][0]["containerID"]
+    pods.kubectl("delete", "serviceaccount", "a")
+    pods.cluster.kill()
+    pods.cluster.start()
+    pods.cluster.wait_for_node()
+    time.sleep(2)
+    after = pods.get("p")["status"]["containerStatuses"][0]
+    assert (after["containerID"], "running" in after["state"]) == (identity, True)

@@ -107,7 +107,10 @@ def pod_total(spec: Mapping[str, Any], side: str, name: str) -> tuple[Quantity, 
     own = spec.get("resources")
     found, complete = (amount(own, side, name), True) if has(own, side, name) else _sum(spec, side, name)
     overhead = (spec.get("overhead") or {}).get(name)
-    return (found if overhead is None else found.plus(quantity.parse(overhead))), complete
+    # It makes no limit where there was none.
+    if overhead is None or (side == "limits" and not found.nano):
+        return found, complete
+    return found.plus(quantity.parse(overhead)), complete
 
 
 def pod_limits(spec: Mapping[str, Any]) -> Limits:

@@ -10,7 +10,7 @@ from typing import Any
 
 from windlass.engine.files import HOSTS, HostFile
 from windlass.errors import SystemFailure
-from windlass.kube.api.status import StatusError, not_found
+from windlass.kube.api.status import StatusError
 from windlass.kube.client import APIClient
 from windlass.kube.node import admission, environment, eviction, mirrors, namefiles
 from windlass.kube.node.capacity import Machine
@@ -32,6 +32,10 @@ Object = dict[str, Any]
 log = logging.getLogger("windlass.kube.node")
 
 _GROUPS = {"clustertrustbundles": "certificates.k8s.io"}
+
+
+class PodGone(Exception):
+    """The API has no such pod any more, or another one of its name."""
 
 
 @dataclass(kw_only=True)
@@ -97,7 +101,7 @@ class Rooms:
     async def write_status(self, pod: Object, change: Callable[[Object], Object]) -> bool:
         """Write a pod's status; False where it has no mirror yet in which it could be seen.
 
-        Raises StatusError: 404, also where another pod has its name now.
+        Raises StatusError; PodGone: the API knows the pod no longer.
         """
         metadata = pod["metadata"]
         uid, is_static = metadata["uid"], mirrors.is_static(pod)
@@ -109,16 +113,22 @@ class Rooms:
 
         def changed(live: Object) -> Object:
             if live["metadata"]["uid"] != uid:
-                raise not_found("pods", "", metadata["name"])
+                raise PodGone(metadata["name"])
             live["status"] = change(live)
             return live
 
         try:
             await self.client.update("", "pods", metadata["namespace"], metadata["name"], changed, subresource="status")
         except StatusError as error:
-            if is_static and error.code == 404:
-                return False
-            raise
+            if error.code != 404:
+                raise
+            if not is_static:
+                raise PodGone(metadata["name"]) from None
+            return False
+        except PodGone:
+            if not is_static:
+                raise
+            return False
         return True
 
     async def forget_pod(self, pod: Object) -> None:
@@ -160,14 +170,21 @@ class Rooms:
         return admission.refusal(pod, self.node(), self.active(), self.allocatable())
 
     def runtime_handler(self, pod: Object) -> str:
-        """The OCI runtime that the pod's RuntimeClass names, "" for the default."""
+        """The OCI runtime that the pod's RuntimeClass names, "" for the default.
+
+        Raises SystemFailure: there is no such class, or no such runtime on this node.
+        """
         name = pod["spec"].get("runtimeClassName")
         if not name:
             return ""
         found = self.client.cache.get("node.k8s.io", "runtimeclasses", "", name)
         if found is None:
-            raise SystemFailure(f'RuntimeClass "{name}" not found')
-        return str(found.get("handler") or "")
+            raise SystemFailure(f'runtimeclass.node.k8s.io "{name}" not found')
+        handler = str(found.get("handler") or "")
+        if not self.runtime.has_handler(handler):
+            problem = f'failed to get sandbox runtime: no runtime for "{handler}" is configured'
+            raise SystemFailure(f"rpc error: code = Unknown desc = {problem}")
+        return handler
 
     # Files ---------------------------------------------------------------------------------------------------------
 

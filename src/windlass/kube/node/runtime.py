@@ -14,7 +14,7 @@ from typing import Any
 from windlass.engine import Engine
 from windlass.engine.container import Container
 from windlass.engine.sandboxes import Sandbox
-from windlass.errors import NotFound, NotModified, WindlassError
+from windlass.errors import InvalidParameter, NotFound, NotModified, WindlassError
 from windlass.kernel.cgroups import CgroupStats
 from windlass.kube.node.resources import Limits
 from windlass.volumes.trees import disk_usage
@@ -110,6 +110,14 @@ class PodRuntime:
                 uid = event["Actor"]["Attributes"].get(POD_UID)
                 if uid:
                     yield uid
+
+    def has_handler(self, name: str) -> bool:
+        """Whether an OCI runtime of this name can run containers here."""
+        try:
+            self._core.runtimes.find(name)
+        except InvalidParameter:
+            return False
+        return True
 
     # Sandboxes ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from windlass.engine.sandboxes import Sandbox
@@ -32,7 +32,7 @@ from windlass.kube.node.mountplaces import Held, places
 from windlass.kube.node.plan import FAILED, SUCCEEDED, Start
 from windlass.kube.node.probes.prober import ContainerProbes
 from windlass.kube.node.resizer import Resizer
-from windlass.kube.node.rooms import Rooms
+from windlass.kube.node.rooms import PodGone, Rooms
 from windlass.kube.node.runtime import INIT, REGULAR, Found
 from windlass.kube.node.status import Verdict, View, Waiting
 from windlass.kube.node.volumes import Mounted, VolumeError
@@ -147,13 +147,12 @@ class PodWorker:
                 self._retry = _RETRY_FIRST
             except asyncio.CancelledError:
                 raise
+            except PodGone:
+                self._deleted = True
+                again = 0.0
             except StatusError as error:
-                if error.code == 404 and not self.is_static:
-                    self._deleted = True
-                    again = 0.0
-                else:
-                    log.warning("pod %s: %s", self._shown, error)
-                    again = self._next_retry()
+                log.warning("pod %s: %s", self._shown, error)
+                again = self._next_retry()
             except Exception as error:
                 log.warning("pod %s: %s", self._shown, error, exc_info=not isinstance(error, WindlassError | OSError))
                 again = self._next_retry()
@@ -323,6 +322,7 @@ class PodWorker:
         hostname = rooms.settings.hostname if hosted else namefiles.hostname(pod, domain)
         if spec.get("setHostnameAsFQDN") and len(hostname) > 64:
             raise BadHostname(f"Failed to construct FQDN from pod hostname: {hostname!r} is longer than 64 characters")
+        rooms.runtime_handler(pod)
         sysctls = {each["name"]: each["value"] for each in (spec.get("securityContext") or {}).get("sysctls") or ()}
         if not hosted:
             sysctls.setdefault("net.ipv4.ip_unprivileged_port_start", "0")
@@ -389,7 +389,10 @@ class PodWorker:
     async def _create_container(self, start: Start, sandbox: Sandbox) -> str:
         rooms, pod, container = self._rooms, self.allocated, start.container
         namespace = pod["metadata"]["namespace"]
-        image = await rooms.images.ensure(pod, container, rooms.find(namespace))
+        find = rooms.find(namespace)
+        image = await rooms.images.ensure(pod, container, find)
+        for volume in self._images_shown_in(container):
+            await rooms.images.ensure(pod, {"name": container["name"], **volume}, find)
         shown = dict(pod, status=dict(pod.get("status") or {}))
         shown["status"] |= {"hostIP": rooms.settings.address, "hostIPs": [{"ip": rooms.settings.address}]}
         addresses = sandbox.addresses or [rooms.settings.address]
@@ -430,6 +433,13 @@ class PodWorker:
             identity = await self._create(sandbox, name, body)
             held.keep_for(identity, rooms.held)
         return identity
+
+    def _images_shown_in(self, container: Object) -> Iterator[Object]:
+        """The images that a container has as volumes, with their pull policies."""
+        mounted = {each["name"] for each in container.get("volumeMounts") or ()}
+        for volume in self.pod["spec"].get("volumes") or ():
+            if volume["name"] in mounted and (source := volume.get("image")):
+                yield {"image": source.get("reference", ""), "imagePullPolicy": source.get("pullPolicy")}
 
     async def _create(self, sandbox: Sandbox, name: str, body: Object) -> str:
         return await self._rooms.runtime.create(sandbox, name, body)
@@ -583,7 +593,7 @@ class PodWorker:
             if not self._outcome:
                 codes = [each.exit_code for each in plan.latest(found).values()]
                 self._outcome = FAILED if any(codes) or not codes else SUCCEEDED
-            with contextlib.suppress(StatusError):
+            with contextlib.suppress(StatusError, PodGone):
                 await self._report(found, sandbox, plan.Plan(initialized=self._was_initialized(found)))
         await rooms.process_roots.remove(self.uid)
         for each in found:

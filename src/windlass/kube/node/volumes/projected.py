@@ -15,6 +15,7 @@ import orjson
 
 from windlass.kernel import mounts
 from windlass.kernel.mounts import Mount
+from windlass.kube.api.status import StatusError
 from windlass.kube.node import environment
 from windlass.kube.node.environment import BadEnvironment
 from windlass.kube.node.volumes import atomic, ownership
@@ -144,7 +145,10 @@ async def _token(context: Context, source: Object, mode: int) -> tuple[dict[str,
     }
     if source.get("audience"):
         spec["audiences"] = [source["audience"]]
-    answer = await context.token(context.pod["spec"].get("serviceAccountName") or "default", spec)
+    try:
+        answer = await context.token(context.pod["spec"].get("serviceAccountName") or "default", spec)
+    except StatusError as error:
+        raise VolumeError(f"failed to fetch token: {error.message}") from None
     token = answer["token"].encode()
     return {path: File(token, mode, owner)}, min(max(_until_renewal(token), 1.0), _LOOK_SECONDS)
 
