@@ -436,7 +436,7 @@ def test_an_image_can_be_a_volume(pods: Pods, tmp_path: Path) -> None:
         shell("true", volumeMounts=mounts[:1]),
         volumes=[{"name": "i", "image": {"reference": "127.0.0.1:1/x:1"}}],
     )
-    pods.wait("none", "ErrImagePull")
+    pods.wait("none", "ImagePullBackOff")
     assert 'Failed to pull image "127.0.0.1:1/x:1"' in pods.events("none")
 
 
