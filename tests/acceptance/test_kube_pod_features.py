@@ -497,3 +497,46 @@ def test_a_pod_goes_on_when_its_account_does_not(pods: Pods) -> None:
     time.sleep(2)
     after = pods.get("p")["status"]["containerStatuses"][0]
     assert (after["containerID"], "running" in after["state"]) == (identity, True)
+
+
+# --- the node
+
+
+def test_a_node_that_somebody_deletes_comes_back(pods: Pods) -> None:
+    pods.make("p", shell(FOREVER))
+    identity = pods.ready("p")["status"]["containerStatuses"][0]["containerID"]
+    uid = pods.kubectl("get", "node", "n1", "-o", "jsonpath={.metadata.uid}")
+    pods.kubectl("delete", "node", "n1")
+    pods.until(lambda: pods.kubectl("get", "node", "n1", "-o", "jsonpath={.metadata.uid}", check=False).count("-") == 4)
+    assert pods.kubectl("get", "node", "n1", "-o", "jsonpath={.metadata.uid}") != uid
+    pods.cluster.wait_for_node()
+    assert pods.ready("p")["status"]["containerStatuses"][0]["containerID"] == identity
+
+
+def test_a_node_that_is_made_anew_gives_its_pods_new_addresses(pods: Pods) -> None:
+    pods.make("old", shell(FOREVER))
+    before = pods.ready("old")["status"]["podIP"]
+    node = json.loads(pods.kubectl("get", "node", "n1", "-o", "json"))
+    metadata = {"name": "n1", "labels": node["metadata"]["labels"]}
+    spec = {"podCIDR": "10.142.9.0/24", "podCIDRs": ["10.142.9.0/24"]}
+    anew = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": spec}
+    pods.kubectl("replace", "--force", "-f", "-", stdin=json.dumps(anew))
+    pods.until(lambda: "10.142.9.0/24 from now on" in pods.cluster.log.read_text())
+    pods.cluster.wait_for_node()
+    pods.make("new", shell(FOREVER))
+    assert pods.ready("new")["status"]["podIP"].startswith("10.142.9.")
+    assert pods.ready("old")["status"]["podIP"] == before
+    # Both are there after a restart; the old bridge goes with the last pod that is on it.
+    pods.cluster.kill()
+    pods.cluster.start()
+    pods.cluster.wait_for_node()
+    assert pods.ready("old")["status"]["podIP"] == before
+    shown = pods.docker("network", "ls", "--filter", "label=dev.windlass.kubernetes=pods", "-q")
+    assert len(shown.split()) == 2
+    pods.kubectl("delete", "pod", "old", "--timeout=20s")
+    pods.cluster.kill()
+    pods.cluster.start()
+    pods.cluster.wait_for_node()
+    shown = pods.docker("network", "ls", "--filter", "label=dev.windlass.kubernetes=pods", "-q")
+    assert len(shown.split()) == 1
+    assert pods.ready("new")["status"]["podIP"].startswith("10.142.9.")

@@ -12,5 +12,6 @@ processroot      process 1 of shared PID namespaces  manifests      pods from th
 mirrors          how the API shows those             resize         what is granted of a resize (pure)
 resizer          carries it out                      thresholds     when the node is short of something (pure)
 pressure         frees, and evicts pods, then        eviction       which pod goes first (pure)
+podnetwork       the bridge that pods are on         address        the node's, as the machine's changes
 measures         what is left, and what pods use     imagegc        removes images that nothing uses
 """

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
+import dataclasses
 import logging
 import time
 from collections.abc import Coroutine
 from typing import Any
 
 from windlass.engine import Engine
-from windlass.errors import NotFound
+from windlass.errors import WindlassError
 from windlass.kube.client import APIClient
 from windlass.kube.node import capacity
 from windlass.kube.node.events import Recorder
@@ -21,6 +21,7 @@ from windlass.kube.node.manifests import ManifestDirectory
 from windlass.kube.node.measures import Measures
 from windlass.kube.node.mirrors import Mirrors
 from windlass.kube.node.podcgroups import PodCgroups
+from windlass.kube.node.podnetwork import PodNetwork
 from windlass.kube.node.pods import Pods
 from windlass.kube.node.pressure import Pressure
 from windlass.kube.node.processroot import ProcessRoots
@@ -30,11 +31,10 @@ from windlass.kube.node.runtime import PodRuntime
 from windlass.kube.node.settings import NodeSettings
 from windlass.kube.node.volumes import Volumes
 from windlass.kube.node.volumes.volume import Token
-from windlass.networks.creation import MTU, NAMES, ROUTED
 
 Object = dict[str, Any]
 
-NETWORK = "pods"
+_RETRY_SECONDS, _REGISTER_SECONDS = 5.0, 1.0
 log = logging.getLogger("windlass.kube.node")
 
 
@@ -76,7 +76,8 @@ class NodeAgent:
         self._undo.push_async_callback(registration.stop)
         await registration.start()
         self.pod_cidr = await self._wait_for_addresses()
-        await self._ensure_network(self.pod_cidr)
+        networks = self._engine.parts.core.networks
+        network = PodNetwork(networks, mtu=settings.mtu, cluster_cidr=settings.cluster_cidr)
         cgroups = PodCgroups(settings.cgroup_parent, self._engine.parts.core.hierarchy)
         self._undo.push_async_callback(asyncio.to_thread, cgroups.discard)
         rooms = Rooms(
@@ -96,7 +97,7 @@ class NodeAgent:
             process_roots=ProcessRoots(self.runtime, settings.data_dir, machine.lowest_oom_score),
             recorder=self._recorder,
             machine=machine,
-            network=NETWORK,
+            network=await network.ensure(self.pod_cidr),
             active=self.pods.active,
             node=lambda: self._client.cache.get("", "nodes", "", settings.name),
         )
@@ -111,6 +112,8 @@ class NodeAgent:
         self._keep(pressure.monitor(), "pressure")
         self._keep(pressure.collect(), "image collection")
         registration.set_ready()
+        self._keep(self._follow_node(rooms, registration, network), "node")
+        registration.follow_address(lambda address: _move(rooms, address))
         node = self._client.cache.get("", "nodes", "", settings.name)
         if node is not None:
             self._recorder.event(node, "Normal", "Starting", "Starting kubelet.")
@@ -152,6 +155,47 @@ class NodeAgent:
 
         return issue
 
+    async def _follow_node(self, rooms: Rooms, registration: Registration, network: PodNetwork) -> None:
+        """Be registered again where somebody has deleted the node, and take its pods' new addresses; for ever."""
+        cache, name = self._client.cache, self._settings.name
+        touched = asyncio.Event()
+
+        def changed(event: str, node: Object) -> None:
+            del event
+            if node["metadata"]["name"] == name:
+                touched.set()
+
+        cache.subscribe("", "nodes", changed)
+        uid = ((cache.get("", "nodes", "", name) or {}).get("metadata") or {}).get("uid", "")
+        try:
+            while True:
+                await touched.wait()
+                touched.clear()
+                node = cache.get("", "nodes", "", name)
+                if node is None:
+                    # It may be about to be made by whoever has deleted it.
+                    await asyncio.sleep(_REGISTER_SECONDS)
+                    if not touched.is_set():
+                        registration.write_again()
+                    continue
+                if node["metadata"]["uid"] != uid:
+                    uid = node["metadata"]["uid"]
+                    registration.write_again()
+                cidr = str((node.get("spec") or {}).get("podCIDR") or "")
+                if not cidr or cidr == self.pod_cidr:
+                    continue
+                try:
+                    rooms.network = await network.ensure(cidr)
+                except WindlassError as error:
+                    log.error("there is no network for pods with addresses of %s: %s", cidr, error)
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    touched.set()
+                else:
+                    log.info("pods get addresses of %s from now on, after %s", cidr, self.pod_cidr)
+                    self.pod_cidr = cidr
+        finally:
+            cache.unsubscribe("", "nodes", changed)
+
     async def _wait_for_addresses(self) -> str:
         """The addresses of this node's pods, which a controller gives to the node."""
         found = asyncio.Event()
@@ -171,25 +215,7 @@ class NodeAgent:
             await found.wait()
         return cidr()
 
-    async def _ensure_network(self, cidr: str) -> None:
-        """The bridge that pods are on. Raises WindlassError."""
-        networks = self._engine.parts.core.networks
-        try:
-            record = networks.find(NETWORK)
-        except NotFound:
-            record = None
-        if record is not None:
-            if any(entry.get("Subnet") == cidr for entry in networks.inspect(NETWORK)["IPAM"]["Config"]):
-                return
-            await networks.remove(NETWORK)
-        settings = self._settings
-        gateway = str(next(ipaddress.ip_network(cidr).hosts()))
-        await networks.create(
-            {
-                "Name": NETWORK,
-                "Driver": "bridge",
-                "IPAM": {"Config": [{"Subnet": cidr, "Gateway": gateway}]},
-                "Options": {NAMES: "false", MTU: str(settings.mtu), ROUTED: settings.cluster_cidr},
-                "Labels": {"dev.windlass.kubernetes": "pods"},
-            }
-        )
+
+def _move(rooms: Rooms, address: str) -> None:
+    """The node has another address from now on."""
+    rooms.settings = dataclasses.replace(rooms.settings, address=address)

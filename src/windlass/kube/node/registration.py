@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from windlass.kube.api import times
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import APIClient
+from windlass.kube.node import address
 from windlass.kube.node.capacity import Machine
 from windlass.kube.node.images import PodImages
 from windlass.kube.node.settings import NodeSettings
@@ -60,6 +63,27 @@ class Registration:
         if problem != self._problem:
             self._problem = problem
             self._changed.set()
+
+    def write_again(self) -> None:
+        """The API may not have the node as it is."""
+        self._changed.set()
+
+    def follow_address(self, moved: Callable[[str], None]) -> None:
+        """Tell of another address of the machine's, unless the node's is fixed or was never one of the machine's."""
+        settings = self._settings
+        if not settings.has_fixed_address and address.is_local(settings.address):
+            self._tasks.append(asyncio.get_running_loop().create_task(self._keep_address(moved)))
+
+    async def _keep_address(self, moved: Callable[[str], None]) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            known = self._settings.address
+            found = await asyncio.to_thread(address.current, known)
+            if found != known:
+                log.info("the node's address is %s, after %s", found, known)
+                self._settings = dataclasses.replace(self._settings, address=found)
+                moved(found)
+                self._changed.set()
 
     def set_pressure(self, kinds: dict[str, str]) -> None:
         """Which of MemoryPressure, DiskPressure and PIDPressure there is, with a message."""

@@ -18,7 +18,7 @@ class NodeSettings:
     """Attributes:
 
     name: the Node's.
-    address: the node's own, IPv4 or IPv6.
+    address: the node's own, IPv4 or IPv6; `has_fixed_address` where it is not to follow the machine's.
     data_dir: pods' volumes and files; what must survive a reboot.
     cgroup_parent: the control group above those of pods, absolute.
     cluster_dns: the name servers of pods with dnsPolicy ClusterFirst.
@@ -49,3 +49,4 @@ class NodeSettings:
     image_gc_low: int = 80
     cluster_cidr: str = ""
     mtu: int = 1500
+    has_fixed_address: bool = False

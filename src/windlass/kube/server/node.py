@@ -73,6 +73,7 @@ class LocalNode:
         node = NodeSettings(
             name=name,
             address=self._address,
+            has_fixed_address=bool(flags.address),
             hostname=socket.gethostname(),
             data_dir=self._data_dir,
             cgroup_parent=default_cgroup_parent(flags.exec_root),
