@@ -10,6 +10,7 @@ from windlass.kube.api.custom.establishing import EstablishingController
 from windlass.kube.api.identity import Authorizer
 from windlass.kube.client import Client
 from windlass.kube.controllers.certificates import CertificateController
+from windlass.kube.controllers.deployment.controller import DeploymentController
 from windlass.kube.controllers.endpoints import EndpointsController
 from windlass.kube.controllers.endpointslice import EndpointSliceController
 from windlass.kube.controllers.endpointslice_mirroring import EndpointSliceMirroringController
@@ -61,6 +62,7 @@ def controllers(
         EndpointsController(client),
         EndpointSliceMirroringController(client),
         ReplicaSetController(client),
+        DeploymentController(client),
         ReplicationControllerController(client),
         Scheduler(client.named("system:kube-scheduler"), scheduling),
     ]
