@@ -10,6 +10,7 @@
                                 container_iface_prefix; others are kept and have no effect, as with dockerd
  option dev.windlass.network.names = false              no name server of ours in this network
  option dev.windlass.network.routed = 10.42.0.0/16      a part of this: reached by everybody, not masqueraded there
+ option dev.windlass.network.services = 10.43.0.0/16    others translate these; who connects is not masqueraded
 ```
 """
 
@@ -30,6 +31,7 @@ NAME, ICC, MASQUERADE = (f"{_PREFIX}bridge.{each}" for each in ("name", "enable_
 HOST_BINDING = f"{_PREFIX}bridge.host_binding_ipv4"
 MTU, INTERFACE_PREFIX = f"{_PREFIX}driver.mtu", f"{_PREFIX}container_iface_prefix"
 NAMES, ROUTED = "dev.windlass.network.names", "dev.windlass.network.routed"
+SERVICES = "dev.windlass.network.services"
 _GATEWAY_MODES = (f"{_PREFIX}bridge.gateway_mode_ipv4", f"{_PREFIX}bridge.gateway_mode_ipv6")
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
@@ -199,14 +201,15 @@ def check_options(options: Mapping[str, str]) -> None:
             check_name(options[INTERFACE_PREFIX] + "0")
         if options.get(HOST_BINDING):
             ipaddress.IPv4Address(options[HOST_BINDING])
-        _routed(options)
+        _ranges(options, ROUTED)
+        _ranges(options, SERVICES)
     except ValueError as error:
         raise InvalidParameter(str(error)) from None
 
 
-def _routed(options: Mapping[str, str]) -> tuple[Network, ...]:
+def _ranges(options: Mapping[str, str], name: str) -> tuple[Network, ...]:
     """Raises ValueError."""
-    return tuple(ipaddress.ip_network(each.strip()) for each in options.get(ROUTED, "").split(",") if each.strip())
+    return tuple(ipaddress.ip_network(each.strip()) for each in options.get(name, "").split(",") if each.strip())
 
 
 def bridge_name(record: NetworkRecord) -> str:
@@ -254,6 +257,7 @@ def bridge_config(record: NetworkRecord, *, mtu: int, group: int) -> BridgeConfi
         icc=_BOOLEANS[record.options.get(ICC, "true")],
         masquerade=_BOOLEANS[record.options.get(MASQUERADE, "true")],
         internal=record.internal,
-        routed=_routed(record.options),
+        routed=_ranges(record.options, ROUTED),
+        services=_ranges(record.options, SERVICES),
         group=group,
     )

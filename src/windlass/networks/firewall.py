@@ -55,6 +55,7 @@ class BridgeRules:
     """What the firewall knows of a bridge network: its name, subnets and switches.
 
     `routed`: ranges that the network is a part of; where there are any, everybody may connect to its containers.
+    `services`: addresses that somebody else translates, and masquerades where that is needed.
     """
 
     name: str
@@ -63,6 +64,7 @@ class BridgeRules:
     masquerade: bool = True
     internal: bool = False
     routed: tuple[Network, ...] = ()
+    services: tuple[Network, ...] = ()
 
 
 class Translation(NamedTuple):
@@ -140,12 +142,14 @@ def _bridge(version: int, table: str, bridge: BridgeRules) -> str:
     family, name = FAMILIES[version], quote(bridge.name)
     neighbours = f"iifname {name} {'accept' if bridge.icc else 'drop'}"
     subnets = [each for each in bridge.subnets if each.version == version]
+    theirs = ", ".join(str(each) for each in bridge.services if each.version == version)
+    others = f" ct original {family} daddr != {{ {theirs} }}" if theirs else ""
     rules = {
         "into": ["ct state established,related accept", neighbours],
         "out-of": [f"oifname != {name} drop"] if bridge.internal else [],
         "leaving": [],
         # Where br_netfilter shows bridged packets to these chains, they have no incoming interface here: go by source.
-        "entering": [f"{family} saddr {subnet} ct status dnat masquerade" for subnet in subnets],
+        "entering": [f"{family} saddr {subnet} ct status dnat{others} masquerade" for subnet in subnets],
     }
     if not bridge.internal:
         rules["into"].append("ct status dnat accept")

@@ -139,7 +139,7 @@ class Plumbing:
             attachment.endpoints[network.record.name] = replace(endpoint, plug=plug)
             await self._names.follow(attachment)
             published = await self._publisher.publish(wanted, plug, f"{attachment.container_name} ({endpoint.id})")
-            if published.held:
+            if published.held or network.driver.has_services:
                 await self._run(network.driver.reach_itself, plug)
         except BaseException:
             await self._publisher.withdraw(published)

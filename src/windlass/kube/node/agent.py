@@ -77,7 +77,12 @@ class NodeAgent:
         await registration.start()
         self.pod_cidr = await self._wait_for_addresses()
         networks = self._engine.parts.core.networks
-        network = PodNetwork(networks, mtu=settings.mtu, cluster_cidr=settings.cluster_cidr)
+        network = PodNetwork(
+            networks,
+            mtu=settings.mtu,
+            cluster_cidr=settings.cluster_cidr,
+            service_cidr=settings.service_cidr,
+        )
         cgroups = PodCgroups(settings.cgroup_parent, self._engine.parts.core.hierarchy)
         self._undo.push_async_callback(asyncio.to_thread, cgroups.discard)
         rooms = Rooms(

@@ -29,6 +29,7 @@ class NodeSettings:
     eviction: what has to be left of the machine's memory and disks.
     image_gc_high, image_gc_low: from so full a disk on (in percent), until it is only so full, images are removed.
     cluster_cidr: the ranges that all nodes' pods are in, separated by commas: within them nothing is translated.
+    service_cidr: the addresses of services, the same.
     mtu: bytes of pods' packets.
     """
 
@@ -48,5 +49,6 @@ class NodeSettings:
     image_gc_high: int = 85
     image_gc_low: int = 80
     cluster_cidr: str = ""
+    service_cidr: str = ""
     mtu: int = 1500
     has_fixed_address: bool = False

@@ -19,6 +19,7 @@ from windlass.kube.client import APIClient
 from windlass.kube.controllers.events import EventRecorder
 from windlass.kube.node.agent import NodeAgent
 from windlass.kube.node.settings import NodeSettings
+from windlass.kube.proxy.proxier import ServiceProxy, table_name
 from windlass.kube.server.arguments import NodeFlags
 
 log = logging.getLogger("windlass.kube.server")
@@ -87,9 +88,14 @@ class LocalNode:
             image_gc_high=flags.image_gc_high,
             image_gc_low=flags.image_gc_low,
             cluster_cidr=self._configuration.cluster_cidr,
+            service_cidr=self._configuration.service_cidr,
             mtu=overlay.mtu(),
         )
         overlay.start()
+        table = table_name(str(self._data_dir))
+        proxy = ServiceProxy(self._network_client, name, self._configuration.cluster_cidr, table)
+        self._undo.push_async_callback(self._stop_proxy, proxy, daemon)
+        proxy.start()
         recorder = EventRecorder(self._client, "kubelet", host=name)
         self.agent = NodeAgent(daemon.engine, self._client, node, recorder=recorder)
         self._undo.push_async_callback(self.agent.stop)
@@ -104,6 +110,10 @@ class LocalNode:
             except Exception as error:
                 log.error("the node cannot be started: %s", error, exc_info=not isinstance(error, WindlassError))
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _stop_proxy(self, proxy: ServiceProxy, daemon: Daemon) -> None:
+        """The rules stay as long as there are pods that need them."""
+        await proxy.stop(keep=any(True for _ in daemon.engine.parts.core.sandboxes))
 
     async def stop(self) -> None:
         """Let go of everything; pods go on."""

@@ -67,6 +67,7 @@ class BridgeConfig:
     masquerade: bool = True
     internal: bool = False
     routed: tuple[Network, ...] = ()
+    services: tuple[Network, ...] = ()
     owned: bool = True
     group: int = 0
 
@@ -161,6 +162,7 @@ class BridgeNetwork:
             masquerade=config.masquerade,
             internal=config.internal,
             routed=config.routed,
+            services=config.services,
         )
 
     @property
@@ -254,6 +256,11 @@ class BridgeNetwork:
                 return
             time.sleep(min(0.0001 * 2**attempt, 0.01))
         log.warning("%s: no carrier on %s", self.config.name, name)
+
+    @property
+    def has_services(self) -> bool:
+        """See Driver.has_services."""
+        return bool(self.config.services)
 
     def reach_itself(self, plug: Plug) -> None:
         """See Driver.reach_itself.

@@ -88,6 +88,11 @@ class Driver(Protocol):
     def plug(self, sandbox: Sandbox, request: PlugRequest) -> Plug:
         """Give the sandbox an interface. Raises WindlassError, OSError; then nothing was changed."""
 
+    @property
+    def has_services(self) -> bool:
+        """Whether a container may be what is behind a service that it connects to."""
+        ...
+
     def reach_itself(self, plug: Plug) -> None:
         """The container behind the plug publishes ports: let it reach them, too. Raises OSError."""
 

@@ -24,6 +24,11 @@ class NullNetwork:
     def plug(self, sandbox: Sandbox, request: PlugRequest) -> Plug:
         return Plug()
 
+    @property
+    def has_services(self) -> bool:
+        """See Driver.has_services."""
+        return False
+
     def reach_itself(self, plug: Plug) -> None:
         pass
 
