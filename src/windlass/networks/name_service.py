@@ -69,7 +69,11 @@ class NameService:
         if wanted and not present:
             assert attachment.netns_path is not None
             sockets: Sockets = await self._connector.visit(self._open, attachment.netns_path)
-            server = DnsServer(sockets, self.directory, lambda: attachment.named_networks, self._upstream(attachment))
+            server = DnsServer(
+                sockets,
+                lambda query: self.directory.answer(attachment.named_networks, query),
+                self._upstream(attachment),
+            )
             self._servers[attachment.container_id] = server
             await server.start()
         elif present and not wanted:

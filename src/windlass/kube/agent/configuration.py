@@ -10,6 +10,7 @@ from windlass.kube.api.resource import Object
 from windlass.kube.client import APIClient
 
 NAMESPACE = "kube-system"
+DNS_SERVICE = (NAMESPACE, "kube-dns")
 
 
 class BadClusterConfiguration(WindlassError):

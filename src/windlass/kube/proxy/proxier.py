@@ -11,14 +11,15 @@ import hashlib
 import ipaddress
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from windlass.kernel.nftables import Nftables
 from windlass.kube.api.resource import Object
 from windlass.kube.client import APIClient
 from windlass.kube.proxy import rules
-from windlass.kube.proxy.model import SERVICE_NAME, ports_of
+from windlass.kube.proxy.model import SERVICE_NAME, Endpoint, ports_of
 from windlass.kube.proxy.rules import Rules
 from windlass.kube.proxy.table import ProxyTable
 
@@ -27,6 +28,7 @@ log = logging.getLogger("windlass.kube.proxy")
 Key = tuple[str, str]
 _SLICES: Final = ("discovery.k8s.io", "endpointslices")
 _RETRY_SECONDS: Final = 2.0
+DNS_PORT: Final = 53
 # Changes that come together, as those of a rollout do, are one transaction.
 _GATHER_SECONDS: Final = 0.01
 
@@ -43,9 +45,18 @@ class ServiceProxy:
         node: the node's name.
         cluster_cidr: the ranges of pods, separated by commas.
         table: what the tables are called.
+        local: services of which this node is the only endpoint, by its own address and port.
     """
 
-    def __init__(self, client: APIClient, node: str, cluster_cidr: str, table: str) -> None:
+    def __init__(
+        self,
+        client: APIClient,
+        node: str,
+        cluster_cidr: str,
+        table: str,
+        local: Mapping[Key, Endpoint] | None = None,
+    ) -> None:
+        self._local = local or {}
         self._cache = client.cache
         self._node = node
         ranges = [each.strip() for each in cluster_cidr.split(",") if each.strip()]
@@ -129,8 +140,11 @@ class ServiceProxy:
         for key in keys:
             service = self._cache.get("", "services", *key)
             slices = self._slices.get(key, {}).values()
+            here = self._local.get(key)
             for version, changes in found.items():
                 ports = [] if service is None else ports_of(service, slices, self._node, version)
+                if here is not None and (":" in here.address) == (version == 6):
+                    ports = [replace(port, internal=(here,)) for port in ports if port.port == DNS_PORT]
                 parts = [rules.of_port(port, version, self._inside[version]) for port in ports]
                 changes["/".join(key)] = rules.merged(parts) if parts else None
         return found

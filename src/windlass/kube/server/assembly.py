@@ -72,7 +72,7 @@ from windlass.kube.schema.catalogue import Catalogue
 from windlass.kube.server import encryption, identity
 from windlass.kube.server.access import Authentication, Authorization, keep_current
 from windlass.kube.server.arguments import Arguments
-from windlass.kube.server.bootstrap import bootstrap, publish_server
+from windlass.kube.server.bootstrap import bootstrap, publish_dns, publish_server
 from windlass.kube.server.controllers import controllers
 from windlass.kube.server.endpoints import ServerEndpoints
 from windlass.kube.server.joining import authority_page, ensure_node_token
@@ -130,6 +130,7 @@ class Cluster:
         service = next(networks_of(self._arguments.service_cidr)[0].hosts())
         await bootstrap(client)
         await publish_server(client, str(service), port, self._arguments.service_cidr)
+        await publish_dns(client, self._configuration().cluster_dns)
         own = identity.load(arguments.data_dir)
         is_shared = arguments.datastore.startswith(("http", "etcd"))
         endpoints = ServerEndpoints(client, own, self._published_address(), port, is_shared=is_shared)

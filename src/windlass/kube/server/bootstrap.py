@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from windlass.kube.agent.configuration import DNS_SERVICE
 from windlass.kube.api import objects
 from windlass.kube.api.authorization import defaults as rbac_defaults
 from windlass.kube.api.flowcontrol import defaults as flow_defaults
@@ -38,6 +39,32 @@ async def bootstrap(client: Client) -> None:
     found += [client.ensure(_FLOW, resource, wanted) for resource, wanted in flow_defaults.objects()]
     found += [client.ensure(_SCHEDULING, "priorityclasses", _priority(*each)) for each in _PRIORITIES]
     await _together(found)
+
+
+async def publish_dns(client: Client, address: str) -> None:
+    """The service by which pods reach the name server of their node. Raises StatusError."""
+    namespace, name = DNS_SERVICE
+    service: Object = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {
+                "k8s-app": "kube-dns",
+                "kubernetes.io/cluster-service": "true",
+                "kubernetes.io/name": "CoreDNS",
+            },
+        },
+        "spec": {
+            "clusterIP": address,
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP"},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+            ],
+        },
+    }
+    await client.ensure("", "services", service)
 
 
 async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -13,12 +13,15 @@ from windlass.daemon.service import Daemon
 from windlass.daemon.settings import Settings
 from windlass.engine.core import default_cgroup_parent
 from windlass.errors import WindlassError
-from windlass.kube.agent.configuration import ClusterConfiguration
+from windlass.kube.agent.configuration import DNS_SERVICE, ClusterConfiguration
 from windlass.kube.agent.overlay import NodeOverlay
 from windlass.kube.client import APIClient
 from windlass.kube.controllers.events import EventRecorder
+from windlass.kube.dns import service as dns
+from windlass.kube.dns.service import ClusterDNS
 from windlass.kube.node.agent import NodeAgent
 from windlass.kube.node.settings import NodeSettings
+from windlass.kube.proxy.model import Endpoint
 from windlass.kube.proxy.proxier import ServiceProxy, table_name
 from windlass.kube.server.arguments import NodeFlags
 
@@ -93,7 +96,16 @@ class LocalNode:
         )
         overlay.start()
         table = table_name(str(self._data_dir))
-        proxy = ServiceProxy(self._network_client, name, self._configuration.cluster_cidr, table)
+        names = ClusterDNS(self._network_client.cache, self._configuration.cluster_domain)
+        self._undo.push_async_callback(names.stop)
+        await names.start()
+        proxy = ServiceProxy(
+            self._network_client,
+            name,
+            self._configuration.cluster_cidr,
+            table,
+            {DNS_SERVICE: Endpoint(dns.ADDRESS, names.port)},
+        )
         self._undo.push_async_callback(self._stop_proxy, proxy, daemon)
         proxy.start()
         recorder = EventRecorder(self._client, "kubelet", host=name)

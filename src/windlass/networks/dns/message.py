@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-A, PTR, AAAA, OPT = 1, 12, 28, 41
+A, NS, CNAME, SOA, PTR, TXT, AAAA, SRV, OPT, ANY = 1, 2, 5, 6, 12, 16, 28, 33, 41, 255
 IN = 1
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5
 LARGEST_UDP = 512
@@ -27,6 +27,9 @@ _RESPONSE, _OPCODE, _AUTHORITATIVE, _TRUNCATED = 0x8000, 0x7800, 0x0400, 0x0200
 _RECURSION_DESIRED, _RECURSION_AVAILABLE = 0x0100, 0x0080
 _ANSWER = struct.Struct("!HHHIH")
 _POINTER = 0xC00C  # the name that stands in the question, behind the header
+_QUESTION = struct.pack("!H", _POINTER)
+_RECORD = struct.Struct("!HHIH")
+_EDNS_PAYLOAD = 1232
 
 
 class DecodeError(ValueError):
@@ -116,6 +119,63 @@ def answer(query: Query, records: Iterable[tuple[int, bytes]] = (), *, code: int
     if code == NOERROR:
         flags |= _AUTHORITATIVE
     return _HEADER.pack(query.id, flags, 1, count, 0, 0) + query.section + body
+
+
+class Record(NamedTuple):
+    """A resource record; `owner` is encoded, b"" for the name asked for."""
+
+    owner: bytes
+    type: int
+    ttl: int
+    data: bytes
+
+    def encode(self) -> bytes:
+        """As it is sent."""
+        return (self.owner or _QUESTION) + _RECORD.pack(self.type, IN, self.ttl, len(self.data)) + self.data
+
+
+def respond(
+    query: Query,
+    records: Sequence[Record] = (),
+    *,
+    authority: Sequence[Record] = (),
+    additional: Sequence[Record] = (),
+    code: int = NOERROR,
+) -> bytes:
+    """An authoritative response with records of any names; to who speaks EDNS, with an OPT record (RFC 6891, 6.1.1)."""
+    options = b"\0" + _RECORD.pack(OPT, _EDNS_PAYLOAD, 0, 0) if query.payload > LARGEST_UDP else b""
+    flags = _RESPONSE | _RECURSION_AVAILABLE | _AUTHORITATIVE | (query.flags & (_OPCODE | _RECURSION_DESIRED)) | code
+    counts = len(records), len(authority), len(additional) + bool(options)
+    body = b"".join(each.encode() for each in (*records, *authority, *additional))
+    return _HEADER.pack(query.id, flags, 1, *counts) + query.section + body + options
+
+
+def records_of(data: bytes) -> Iterator[Record]:
+    """The answers of a response, each with its data as it came. Raises DecodeError."""
+    try:
+        _, _, questions, answers, _, _ = _HEADER.unpack_from(data)
+        offset = 12
+        for _ in range(questions):
+            offset = _skip_name(data, offset) + 4
+        for _ in range(answers):
+            offset = _skip_name(data, offset)
+            kind, _, ttl, size = _RECORD.unpack_from(data, offset)
+            offset += _RECORD.size
+            if offset + size > len(data):
+                raise DecodeError("a record is cut short")
+            yield Record(b"", kind, ttl, data[offset : offset + size])
+            offset += size
+    except (struct.error, IndexError) as error:
+        raise DecodeError(str(error)) from None
+
+
+def _skip_name(data: bytes, offset: int) -> int:
+    """Where a name ends that may be compressed."""
+    while (length := data[offset]) != 0:
+        if length >= 0xC0:
+            return offset + 2
+        offset += length + 1
+    return offset + 1
 
 
 def refuse(data: bytes, code: int) -> bytes | None:

@@ -19,20 +19,29 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple, Protocol
 
 from windlass.kernel.nftables import Nftables
 from windlass.networks.attachment import RESOLVER
 from windlass.networks.dns import message
-from windlass.networks.dns.directory import Directory
-from windlass.networks.dns.upstream import Upstream
+
+# The response to a query, None where another server is to be asked.
+Answer = Callable[[message.Query], bytes | None]
 
 _TABLE = "windlass-dns"
 _PENDING = 256
 _IDLE_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
+
+
+class Resolver(Protocol):
+    """Who is asked for what is not known here."""
+
+    async def ask(self, query: message.Query, data: bytes, *, tcp: bool) -> bytes | None:
+        """The response, None where there is none."""
+        ...
 
 
 class Sockets(NamedTuple):
@@ -66,13 +75,11 @@ def open_sockets() -> Sockets:
 
 
 class DnsServer(asyncio.DatagramProtocol):
-    """Answers one container. Owns its sockets."""
+    """Answers those who reach its sockets, which it owns."""
 
-    def __init__(
-        self, sockets: Sockets, directory: Directory, networks: Callable[[], Sequence[str]], upstream: Upstream | None
-    ) -> None:
-        """`networks` tells the container's networks at the moment; without `upstream` only they are known."""
-        self._sockets, self._directory, self._networks = sockets, directory, networks
+    def __init__(self, sockets: Sockets, own: Answer, upstream: Resolver | None) -> None:
+        """`own` answers what is known here; without `upstream` nothing else is known."""
+        self._sockets, self._own = sockets, own
         self.upstream = upstream
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.DatagramTransport | None = None
@@ -100,27 +107,40 @@ class DnsServer(asyncio.DatagramProtocol):
 
     async def resolve(self, data: bytes, *, tcp: bool) -> bytes | None:
         """The response to a datagram, None where there is none to give."""
+        found = self._at_once(data, tcp=tcp)
+        if not isinstance(found, message.Query):
+            return found
+        response = await self.upstream.ask(found, data, tcp=tcp) if self.upstream is not None else None
+        return response or message.answer(found, code=message.SERVFAIL)
+
+    def _at_once(self, data: bytes, *, tcp: bool) -> bytes | message.Query | None:
+        """The response where nobody else has to be asked, else the query."""
         try:
             query = message.parse_query(data)
         except message.DecodeError:
             return message.refuse(data, message.FORMERR)
         if not query.standard:
             return message.refuse(data, message.NOTIMP)
-        own = self._directory.answer(self._networks(), query)
-        if own is not None:
-            return own if tcp or len(own) <= query.payload else message.truncated(own)
-        response = await self.upstream.ask(query, data, tcp=tcp) if self.upstream is not None else None
-        return response or message.answer(query, code=message.SERVFAIL)
+        own = self._own(query)
+        if own is None:
+            return query
+        return own if tcp or len(own) <= query.payload else message.truncated(own)
 
     # -- UDP
 
     def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
+        found = self._at_once(data, tcp=False)
+        if not isinstance(found, message.Query):
+            self._send(found, addr)
         # Who asks faster than he is answered is not queued for without end: he asks again.
-        if len(self._tasks) < _PENDING:
-            self._spawn(self._answer(data, addr))
+        elif len(self._tasks) < _PENDING:
+            self._spawn(self._answer(found, data, addr))
 
-    async def _answer(self, data: bytes, client: tuple[str | int, ...]) -> None:
-        response = await self.resolve(data, tcp=False)
+    async def _answer(self, query: message.Query, data: bytes, client: tuple[str | int, ...]) -> None:
+        response = await self.upstream.ask(query, data, tcp=False) if self.upstream is not None else None
+        self._send(response or message.answer(query, code=message.SERVFAIL), client)
+
+    def _send(self, response: bytes | None, client: tuple[str | int, ...]) -> None:
         if response is not None and self._transport is not None and not self._transport.is_closing():
             self._transport.sendto(response, client)
 
