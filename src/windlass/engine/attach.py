@@ -49,7 +49,10 @@ def complete_frames(buffer: bytes | bytearray) -> list[tuple[int, int, int]]:
 
 
 class ClientStream:
-    """One client's view: output to read, input to write. The API's `AttachStream`."""
+    """One client's view: output to read, input to write. The API's `AttachStream`.
+
+    Without `detach_keys` the client leaves by closing alone.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class ClientStream:
         self._hub = hub
         self._stdin = stdin
         self._wanted = {number for number, wanted in ((STDOUT, stdout), (STDERR, stderr)) if wanted}
-        self._detector = DetachDetector(detach_keys) if hub.terminal else None
+        self._detector = DetachDetector(detach_keys) if hub.terminal and detach_keys else None
         self._replay = replay
         self._on_detach = on_detach
         self._queue: deque[bytes] = deque()

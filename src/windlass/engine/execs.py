@@ -184,6 +184,23 @@ class Execs:
         if detach:
             await self._core.tasks.finish(self._execute(found, None, console_size), f"exec {exec_id[:12]}")
             return None
+        client, hub = self._client(found)
+        # The client gets its answer before the process begins: one that reads the answer's head through a buffer would
+        # lose the output that comes with it.
+        self._core.tasks.spawn(self._execute_for(client, found, hub, console_size), f"exec {exec_id[:12]}")
+        return client
+
+    async def run(self, container: Container, body: Document) -> tuple[Exec, ClientStream]:
+        """Create and start one whose stream has no keys to detach. What keeps it from starting is raised."""
+        found = self.find(await self.create(container, body, shown=container.id))
+        found.detach_keys = b""
+        found.running = True
+        self._core.container_event(container, f"exec_start: {found.command}", execID=found.id)
+        client, hub = self._client(found)
+        await self._core.tasks.finish(self._execute(found, hub, None), f"exec {found.id[:12]}")
+        return found, client
+
+    def _client(self, found: Exec) -> tuple[ClientStream, AttachHub]:
         request = found.request
         hub = AttachHub(
             terminal=request["Tty"], close_stdin_once=True, ends_with_stdin=False, before_end=found.exited.wait
@@ -197,10 +214,7 @@ class Execs:
             on_detach=lambda: self._core.container_event(found.container, "exec_detach", execID=found.id),
         )
         hub.join(client)
-        # The client gets its answer before the process begins: one that reads the answer's head through a buffer would
-        # lose the output that comes with it.
-        self._core.tasks.spawn(self._execute_for(client, found, hub, console_size), f"exec {exec_id[:12]}")
-        return client
+        return client, hub
 
     async def _execute_for(
         self, client: ClientStream, found: Exec, hub: AttachHub, console_size: tuple[int, int] | None

@@ -24,12 +24,35 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 class WebSocket:
     """The server's end of one WebSocket."""
 
-    def __init__(self, duplex: Duplex, frames: Frames) -> None:
+    def __init__(self, duplex: Duplex, frames: Frames, subprotocol: str = "") -> None:
+        self.subprotocol = subprotocol
         self._duplex = duplex
         self._frames = frames
 
     async def receive(self) -> bytes | None:
         """The next piece of data, text or binary, message borders ignored; `None` once the client has closed."""
+        piece = await self._piece()
+        return None if piece is None else piece[0]
+
+    async def message(self, limit: int) -> bytes | None:
+        """The next whole message, text or binary; `None` once the client has closed, or sent one beyond `limit`."""
+        parts: list[bytes] = []
+        size = 0
+        while (piece := await self._piece()) is not None:
+            data, is_last = piece
+            size += len(data)
+            if size > limit:
+                await self.close(1009, "the message is too long")
+                return None
+            if is_last and not parts:
+                return data
+            parts.append(data)
+            if is_last:
+                return b"".join(parts)
+        return None
+
+    async def _piece(self) -> tuple[bytes, bool] | None:
+        """Data, and whether it ends its message."""
         from wsproto import events
         from wsproto.connection import ConnectionState
         from wsproto.utilities import RemoteProtocolError
@@ -38,9 +61,9 @@ class WebSocket:
             try:
                 for event in self._frames.events():
                     if isinstance(event, events.TextMessage):
-                        return event.data.encode()
+                        return event.data.encode(), event.message_finished
                     if isinstance(event, events.BytesMessage):
-                        return bytes(event.data)
+                        return bytes(event.data), event.message_finished
                     if isinstance(event, events.Ping):
                         await self._duplex.write(self._frames.send(event.response()))
                     elif isinstance(event, events.CloseConnection):
@@ -105,4 +128,4 @@ async def accept(request: Request, subprotocols: Sequence[str] = ()) -> WebSocke
     if chosen is not None:
         fields.append(("Sec-WebSocket-Protocol", chosen))
     duplex = await request.hijack(101, fields)
-    return WebSocket(duplex, Connection(ConnectionType.SERVER))
+    return WebSocket(duplex, Connection(ConnectionType.SERVER), chosen or "")

@@ -178,10 +178,10 @@ class ContainerOperations:
         stderr: bool,
         logs: bool,
         stream: bool,
-        detach_keys: str,
+        detach_keys: str | None,
     ) -> ClientStream:
-        """ContainerAttach. Before the start, the stream waits for it."""
-        keys = parse_keys(detach_keys)
+        """ContainerAttach. Before the start, the stream waits for it. `detach_keys` None: no keys detach."""
+        keys = parse_keys(detach_keys) if detach_keys is not None else b""
         container = self.container_get(id)
         if container.state.paused:
             raise Conflict(f"container {id} is paused, unpause the container before attach")

@@ -130,7 +130,7 @@ class APIServer:
             verdict = await decide(self.authorizer, attributes)
             if not verdict.allowed:
                 raise refusal(attributes, verdict.reason)
-            if self.gate is not None:
+            if self.gate is not None and info.subresource not in _ENDLESS:
                 return await self._through_gate(self.gate, attributes, request, info, user, track)
         return await self._serve(request, info, user, track)
 
@@ -205,6 +205,8 @@ class APIServer:
 
 
 _READS = frozenset({"get", "list", "watch"})
+_ENDLESS = frozenset({"attach", "exec", "log", "portforward", "proxy"})
+"""Subresources whose answers take as long as their clients like: they hold no seat."""
 
 
 class _Track:

@@ -53,6 +53,7 @@ from windlass.kube.api.dispatch import Dispatcher
 from windlass.kube.api.flowcontrol.gate import Gate
 from windlass.kube.api.health import Health
 from windlass.kube.api.identity import User
+from windlass.kube.api.kubelets import Kubelets
 from windlass.kube.api.metrics import Metrics
 from windlass.kube.api.operations.environment import Environment
 from windlass.kube.api.operations.reading import prefix_end
@@ -60,7 +61,7 @@ from windlass.kube.api.registry import Registry
 from windlass.kube.api.resources import builtin
 from windlass.kube.api.server import APIServer, Page
 from windlass.kube.api.serviceresolver import ServiceResolver
-from windlass.kube.api.subresources import pods
+from windlass.kube.api.subresources import pods, streams
 from windlass.kube.api.subresources import tokens as token_requests
 from windlass.kube.api.webhooks import WebhookCaller
 from windlass.kube.client import Client
@@ -197,6 +198,7 @@ class Cluster:
             configuration=self._configuration(),
         )
         self._undo.push_async_callback(node.stop)
+        self._kubelets.add_local(node_name(arguments.node), lambda: node.kubelet)
         await node.start()
 
     def _published_address(self) -> str:
@@ -241,6 +243,7 @@ class Cluster:
                 if self._ensure_certificates(pki):
                     context.reload()
                     log.info("the server's certificate was renewed")
+                self._kubelets.reload()
             except OSError as error:
                 log.error("certificates cannot be renewed: %s", error)
 
@@ -303,8 +306,11 @@ class Cluster:
             self._undo.push_async_callback(part.close)
             if part.file is not None:
                 self._undo.push_async_callback(_cancel, asyncio.create_task(keep_current(part.file, part.reload)))
+        self._kubelets = Kubelets(cache, pki.ca.certificate_pem, *pki.paths("apiserver-kubelet-client"))
+        self._undo.push_async_callback(self._kubelets.close)
         special = {
             **reviews.handlers(authenticator, authorizer, rbac, authorization.is_complete),
+            **streams.handlers(self._kubelets, authorizer),
             ("serviceaccounts", "token"): token_requests.handler(accounts),
         }
         aggregator = Aggregator(cache, ServiceResolver(cache).resolve, *pki.paths("front-proxy-client"))

@@ -20,6 +20,7 @@ from windlass.kube.controllers.events import EventRecorder
 from windlass.kube.dns import service as dns
 from windlass.kube.dns.service import ClusterDNS
 from windlass.kube.node.agent import NodeAgent
+from windlass.kube.node.server.kubelet import Kubelet
 from windlass.kube.node.settings import NodeSettings
 from windlass.kube.proxy.model import Endpoint
 from windlass.kube.proxy.proxier import ServiceProxy, table_name
@@ -56,6 +57,11 @@ class LocalNode:
         self._configuration = configuration
         self._undo = contextlib.AsyncExitStack()
         self.agent: NodeAgent | None = None
+
+    @property
+    def kubelet(self) -> Kubelet | None:
+        """The node's own API, once the agent has started."""
+        return self.agent.kubelet if self.agent is not None else None
 
     async def start(self) -> None:
         """Raises WindlassError, OSError."""
