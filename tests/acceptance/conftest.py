@@ -12,6 +12,7 @@ namespace, interface, nftables table or control group.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -112,7 +113,10 @@ def node() -> Iterator[PrivateCluster]:
     """A cluster of the module's own with a node, which has the busybox image. Nothing of it may be left."""
     before = leaks.look()
     root = Path(tempfile.mkdtemp(prefix="wlk-"))
-    cluster = PrivateCluster(root, "--cluster-cidr=10.142.0.0/16", agent=True)
+    # Those who test at the same time have other addresses.
+    second = 100 + os.getpid() % 150
+    ranges = f"--cluster-cidr=10.{second}.0.0/17", f"--service-cidr=10.{second}.128.0/17"
+    cluster = PrivateCluster(root, *ranges, agent=True)
     try:
         cluster.start()
         cluster.import_image(busybox_root(), "busybox:1")
