@@ -118,6 +118,9 @@ class Proxy:
         except (aiohttp.ClientError, TimeoutError, ssl.SSLError, OSError) as error:
             raise _unreachable(target, error) from None
         passed = [(name, value) for name, value in answer.headers.items() if _passes(name.lower())]
+        if answer.status in (204, 304):
+            answer.release()
+            return Response(answer.status, passed)
         if answer.status >= 400:
             with contextlib.closing(answer):
                 return Response(answer.status, passed, await answer.content.read(_LONGEST_REFUSAL))

@@ -63,6 +63,7 @@ from windlass.kube.api.server import APIServer, Page
 from windlass.kube.api.serviceresolver import ServiceResolver
 from windlass.kube.api.subresources import pods, streams
 from windlass.kube.api.subresources import tokens as token_requests
+from windlass.kube.api.subresources.proxies import Proxies
 from windlass.kube.api.webhooks import WebhookCaller
 from windlass.kube.client import Client
 from windlass.kube.controllers.leader_election import LeaderElector
@@ -307,10 +308,13 @@ class Cluster:
             if part.file is not None:
                 self._undo.push_async_callback(_cancel, asyncio.create_task(keep_current(part.file, part.reload)))
         self._kubelets = Kubelets(cache, pki.ca.certificate_pem, *pki.paths("apiserver-kubelet-client"))
-        self._undo.push_async_callback(self._kubelets.close)
+        proxies = Proxies(self._kubelets, cache)
+        for opened in (self._kubelets, proxies):
+            self._undo.push_async_callback(opened.close)
         special = {
             **reviews.handlers(authenticator, authorizer, rbac, authorization.is_complete),
             **streams.handlers(self._kubelets, authorizer),
+            **proxies.handlers(),
             ("serviceaccounts", "token"): token_requests.handler(accounts),
         }
         aggregator = Aggregator(cache, ServiceResolver(cache).resolve, *pki.paths("front-proxy-client"))
