@@ -16,7 +16,9 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 BIN = Path(sys.executable).parent
 BOLD, DIM, GREEN, RED, RESET = (
@@ -304,6 +306,135 @@ class Demo:
         self.prove(not groups, "no control group is left")
 
 
+class ClusterDemo(Demo):
+    """The same with a private cluster of one node."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.socket = root / "run" / "windlass.sock"
+        self.environment["DOCKER_HOST"] = f"unix://{self.socket}"
+        self.kubeconfig = root / "kubeconfig"
+        self.environment["KUBECONFIG"] = str(self.kubeconfig)
+        self.begun = 0.0
+
+    def start_server(self) -> None:
+        self.step("9  A Kubernetes cluster")
+        self.begun = time.perf_counter()
+        with (self.root / "daemon.log").open("ab") as log:
+            command = [str(BIN / "windlass"), "server", f"--data-dir={self.root / 'server'}"]
+            command += [f"--exec-root={self.root / 'run'}", f"--write-kubeconfig={self.kubeconfig}"]
+            # Addresses that are nobody else's on this machine, for all we know.
+            command += ["--https-listen-port=0", "--cluster-cidr=10.211.0.0/17", "--service-cidr=10.211.128.0/17"]
+            self.daemon = subprocess.Popen([*command, "--node-name=demo"], stdout=log, stderr=log)
+        self.until(self.kubeconfig.exists, "the server does not start")
+        self.until(lambda: self._is_ready("nodes", "demo", "Ready"), "the node does not become ready")
+        seconds = time.perf_counter() - self.begun
+        if shutil.which("kubectl"):
+            self.run("kubectl", "get", "nodes")
+        self.prove(True, f"from nothing to a node that is Ready in {seconds:.2f} s")
+
+    def until(self, check: Callable[[], bool], otherwise: str, seconds: float = 30) -> None:
+        """Wait for something."""
+        deadline = time.perf_counter() + seconds
+        while not check():
+            if time.perf_counter() > deadline or (self.daemon is not None and self.daemon.poll() is not None):
+                self.fail(otherwise)
+            time.sleep(0.02)
+
+    def api(self, method: str, path: str, body: object = None) -> Any:
+        """One request to the API server as its administrator."""
+        import ssl
+
+        import yaml
+
+        entry = yaml.safe_load(self.kubeconfig.read_text())["clusters"][0]["cluster"]
+        tls = self.root / "server" / "tls"
+        context = ssl.create_default_context(cafile=str(tls / "ca.crt"))
+        context.load_cert_chain(tls / "admin.crt", tls / "admin.key")
+        request = urllib.request.Request(entry["server"] + path, method=method)
+        if body is not None:
+            request.data = json.dumps(body).encode()
+            kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+            request.add_header("Content-Type", kind)
+        with urllib.request.urlopen(request, context=context, timeout=10) as answer:
+            return json.load(answer)
+
+    def _is_ready(self, plural: str, name: str, condition: str, prefix: str = "/api/v1") -> bool:
+        try:
+            found = self.api("GET", f"{prefix}/{plural}/{name}")
+        except OSError:
+            return False
+        conditions = found.get("status", {}).get("conditions") or []
+        return any(each["type"] == condition and each["status"] == "True" for each in conditions)
+
+    def deploy(self) -> None:
+        self.step("10  A Deployment behind a Service")
+        import yaml
+
+        self.run("windlass", "image", "bootstrap", "busybox", quiet=True)
+        manifest = Path(__file__).parent.parent / "examples" / "kubernetes" / "web.yaml"
+        started = time.perf_counter()
+        if shutil.which("kubectl"):
+            self.run("kubectl", "apply", "-f", str(manifest))
+        else:
+            for each in yaml.safe_load_all(manifest.read_text()):
+                group = "/apis/apps/v1" if each["apiVersion"] == "apps/v1" else "/api/v1"
+                self.api("POST", f"{group}/namespaces/default/{each['kind'].lower()}s", each)
+        apps = "/apis/apps/v1/namespaces/default"
+        self.until(lambda: self._served(apps) == 3, "the Deployment does not get its pods")
+        self.until(lambda: self._is_ready("pods", "client", "Ready", "/api/v1/namespaces/default"), "no client")
+        client = self._container("client")
+        answers: set[str] = set()
+        self.until(lambda: self._asked(client, answers) >= 3, "the Service does not answer by its name")
+        seconds, whole = time.perf_counter() - started, time.perf_counter() - self.begun
+        if shutil.which("kubectl"):
+            self.run("kubectl", "get", "deployment,pods,service")
+        self.prove(True, f"3 pods answer through the Service by its DNS name {seconds:.2f} s after the manifest")
+        self.prove(True, f"all of that took {whole:.2f} s from the start of the server")
+        change = {"spec": {"template": {"metadata": {"annotations": {"example.com/version": "2"}}}}}
+        self.api("PATCH", f"{apps}/deployments/web", change)
+        lost = asked = 0
+        while self._updated(apps) < 3:
+            asked += 1
+            lost += not self._ask(client)
+        self.prove(asked > 0 and not lost, f"a rolling update lost none of {asked} requests")
+
+    def _served(self, apps: str) -> int:
+        return int(self.api("GET", f"{apps}/deployments/web").get("status", {}).get("availableReplicas") or 0)
+
+    def _updated(self, apps: str) -> int:
+        found = self.api("GET", f"{apps}/deployments/web")
+        status = found.get("status", {})
+        if status.get("observedGeneration", 0) < found["metadata"]["generation"] or status.get("replicas") != 3:
+            return 0
+        return min(int(status.get(name) or 0) for name in ("updatedReplicas", "availableReplicas"))
+
+    def _container(self, pod: str) -> str:
+        found = self.api("GET", f"/api/v1/namespaces/default/pods/{pod}")
+        return str(found["status"]["containerStatuses"][0]["containerID"].removeprefix("windlass://"))
+
+    def _ask(self, client: str) -> str:
+        command = [str(BIN / "windlass"), "exec", client, "wget", "-q", "-O", "-", "http://web/"]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False).stdout.strip()
+
+    def _asked(self, client: str, answers: set[str]) -> int:
+        answers.add(self._ask(client))
+        return len(answers - {""})
+
+    def clean(self) -> None:
+        self.step("11  Nothing is left of it")
+        for path in ("/apis/apps/v1/namespaces/default/deployments/web", "/api/v1/namespaces/default/pods/client"):
+            self.api("DELETE", path)
+        pods = "/api/v1/namespaces/default/pods"
+        self.until(lambda: not self.api("GET", pods)["items"], "the pods do not go")
+        self.stop()
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        self.prove(not [m for m in mounts if m.startswith(str(self.root))], "no mount is left")
+        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+        mark = hashlib.sha256(str(self.root / "server" / "agent").encode()).hexdigest()[:8]
+        self.prove(mark not in tables, "no packet filter's table is left")
+
+
 def main() -> int:
     """Run the steps on a private root and say what was proved."""
     if os.geteuid() != 0:
@@ -330,8 +461,16 @@ def main() -> int:
     finally:
         demo.stop()
         shutil.rmtree(root, ignore_errors=True)
+    root = Path(tempfile.mkdtemp(prefix="windlass-demo-"))
+    cluster = ClusterDemo(root)
+    try:
+        for step in (cluster.start_server, cluster.deploy, cluster.clean):
+            step()
+    finally:
+        cluster.stop()
+        shutil.rmtree(root, ignore_errors=True)
     print(f"\n{BOLD}This demo proved:{RESET}")
-    for what in demo.proved:
+    for what in demo.proved + cluster.proved:
         print(f"  {GREEN}✓{RESET} {what}")
     return 0
 
