@@ -29,6 +29,8 @@ from windlass.kube.agent.configuration import ClusterConfiguration
 from windlass.kube.api.reader import Listener, Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.node.rooms import shown_in_volumes
+from windlass.kube.node.server.access import ReviewedAccess, ReviewedTokens
+from windlass.kube.node.server.https import Serving
 from windlass.kube.remote.client import RemoteClient
 from windlass.kube.remote.references import References
 from windlass.kube.remote.servers import Servers
@@ -104,6 +106,7 @@ class Agent:
             data_dir=self._directory,
             address=address,
             configuration=configuration,
+            serving=_serving(pem, client, held.path(kinds[-1])),
         )
         self._undo.push_async_callback(node.stop)
         await node.start()
@@ -169,6 +172,15 @@ class Agent:
                     log.warning("%s", error)
             due = min(held.due(kind) for kind in kinds)
             await asyncio.sleep(_RETRY_SECONDS if failed else min(max(due, 1.0), _LONGEST_SLEEP))
+
+
+def _serving(pem: bytes, client: RemoteClient, certificate: Path) -> Serving:
+    """The node's own API: the API server says who may ask."""
+
+    def pair() -> tuple[Path, Path] | None:
+        return (certificate, certificate) if certificate.exists() else None
+
+    return Serving(pem, ReviewedTokens(client), ReviewedAccess(client), pair)
 
 
 async def _served(work: Callable[[], Awaitable[T]]) -> T:

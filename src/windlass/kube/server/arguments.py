@@ -67,7 +67,7 @@ class AuthorizationFlags:
 
 @dataclass(frozen=True, slots=True)
 class NodeFlags:
-    """The node in the server's process. `name` and `address` are "" where they follow from the machine."""
+    """A node. `name` and `address` are "" where they follow from the machine, `kubelet_port` None for the usual one."""
 
     name: str
     address: str
@@ -78,6 +78,7 @@ class NodeFlags:
     eviction: tuple[thresholds.Threshold, ...]
     image_gc_high: int
     image_gc_low: int
+    kubelet_port: int | None
     exec_root: Path
     insecure_registries: tuple[str, ...]
     registry_mirrors: tuple[str, ...]
@@ -254,6 +255,12 @@ def add_node_flags(add: Callable[..., argparse.Action]) -> None:
         help="and until it is only so full (default %(default)s)",
     )
     add(
+        "--kubelet-port",
+        type=int,
+        metavar="PORT",
+        help="where the node's own API is (default 10250, or any port where that is taken)",
+    )
+    add(
         "--exec-root",
         type=Path,
         metavar="DIR",
@@ -313,6 +320,7 @@ def node_flags(found: argparse.Namespace, data_dir: Path, program: str, default:
         eviction=found.eviction_hard,
         image_gc_high=found.image_gc_high_threshold,
         image_gc_low=found.image_gc_low_threshold,
+        kubelet_port=found.kubelet_port,
         exec_root=exec_root,
         insecure_registries=tuple(found.insecure_registry),
         registry_mirrors=tuple(found.registry_mirror),

@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -42,6 +43,7 @@ from windlass.kube.api.allocation import ServiceHook, networks_of
 from windlass.kube.api.audit.log import AuditLog
 from windlass.kube.api.audit.policy import BadAuditPolicy, Policy
 from windlass.kube.api.audit.recorder import Recorder
+from windlass.kube.api.authentication.checked import CheckedTokens
 from windlass.kube.api.authentication.serviceaccount import ServiceAccountTokens
 from windlass.kube.api.cache import Cache
 from windlass.kube.api.custom.establishing import GROUP as CRD_GROUP
@@ -144,7 +146,7 @@ class Cluster:
         self._undo.push_async_callback(self._availability.stop)
         await self._elect(client, pki, own)
         if not arguments.disable_agent:
-            await self._start_node(client)
+            await self._start_node(client, pki)
         context = ServingContext(*pki.paths("apiserver"), [pki.ca.certificate_pem, pki.front_proxy_ca.certificate_pem])
         self._undo.push_async_callback(_cancel, asyncio.create_task(self._keep_certificates(pki, context)))
         server = Server(api)
@@ -185,21 +187,29 @@ class Cluster:
             backend=arguments.backend,
         )
 
-    async def _start_node(self, client: Client) -> None:
+    async def _start_node(self, client: Client, pki: PKI) -> None:
         """The engine and the agent in this process."""
+        from windlass.kube.node.server.https import Serving
         from windlass.kube.server.node import LocalNode, node_name
 
         arguments = self._arguments
+        name, address = node_name(arguments.node), arguments.node.address or self._published_address()
+
+        def pair() -> tuple[Path, Path]:
+            pki.ensure_kubelet(name, (address,))
+            return pki.paths(f"kubelet-{name}-serving")
+
         node = LocalNode(
             arguments.node,
-            client.named(f"system:node:{node_name(arguments.node)}"),
-            client.named(f"{AGENT_PREFIX}{node_name(arguments.node)}"),
+            client.named(f"system:node:{name}"),
+            client.named(f"{AGENT_PREFIX}{name}"),
             data_dir=arguments.data_dir / "agent",
-            address=arguments.node.address or self._published_address(),
+            address=address,
             configuration=self._configuration(),
+            serving=Serving(pki.ca.certificate_pem, CheckedTokens(self._authenticator), self._authorizer, pair),
         )
         self._undo.push_async_callback(node.stop)
-        self._kubelets.add_local(node_name(arguments.node), lambda: node.kubelet)
+        self._kubelets.add_local(name, lambda: node.kubelet)
         await node.start()
 
     def _published_address(self) -> str:
@@ -302,7 +312,7 @@ class Cluster:
         accounts = ServiceAccountTokens(cache, key, issuer=issuer, audiences=audiences, clock=time.time)
         env.creators[("serviceaccounts", "token")] = token_requests.creator(accounts)
         authentication = Authentication(arguments.authentication, pki, cache, accounts)
-        authenticator = authentication.union
+        authenticator = self._authenticator = authentication.union
         for part in (authentication, authorization):
             self._undo.push_async_callback(part.close)
             if part.file is not None:

@@ -20,6 +20,7 @@ from windlass.kube.controllers.events import EventRecorder
 from windlass.kube.dns import service as dns
 from windlass.kube.dns.service import ClusterDNS
 from windlass.kube.node.agent import NodeAgent
+from windlass.kube.node.server.https import KubeletServer, Serving
 from windlass.kube.node.server.kubelet import Kubelet
 from windlass.kube.node.settings import NodeSettings
 from windlass.kube.proxy.model import Endpoint
@@ -48,6 +49,7 @@ class LocalNode:
         data_dir: Path,
         address: str,
         configuration: ClusterConfiguration,
+        serving: Serving,
     ) -> None:
         self._flags = flags
         self._client = client
@@ -55,6 +57,7 @@ class LocalNode:
         self._data_dir = data_dir
         self._address = address
         self._configuration = configuration
+        self._serving = serving
         self._undo = contextlib.AsyncExitStack()
         self.agent: NodeAgent | None = None
 
@@ -78,6 +81,9 @@ class LocalNode:
         await daemon.start()
         self._undo.push_async_callback(daemon.stop)
         name = node_name(flags)
+        server = KubeletServer(name, self._serving, lambda: self.kubelet, flags.kubelet_port)
+        self._undo.push_async_callback(server.stop)
+        server.start()
         overlay = NodeOverlay(self._network_client, name, self._address, self._configuration)
         self._undo.push_async_callback(overlay.stop)
         node = NodeSettings(
@@ -96,6 +102,7 @@ class LocalNode:
             eviction=flags.eviction,
             image_gc_high=flags.image_gc_high,
             image_gc_low=flags.image_gc_low,
+            kubelet_port=server.port,
             cluster_cidr=self._configuration.cluster_cidr,
             service_cidr=self._configuration.service_cidr,
             mtu=overlay.mtu(),
