@@ -15,6 +15,7 @@ from windlass.kube.controllers.endpoints import EndpointsController
 from windlass.kube.controllers.endpointslice import EndpointSliceController
 from windlass.kube.controllers.endpointslice_mirroring import EndpointSliceMirroringController
 from windlass.kube.controllers.garbage_collector import GarbageCollector
+from windlass.kube.controllers.job.controller import JobController
 from windlass.kube.controllers.namespaces import NamespaceController
 from windlass.kube.controllers.node_ipam import NodeIPAMController
 from windlass.kube.controllers.node_taints import NodeTaintController
@@ -64,5 +65,6 @@ def controllers(
         ReplicaSetController(client),
         DeploymentController(client),
         ReplicationControllerController(client),
+        JobController(client),
         Scheduler(client.named("system:kube-scheduler"), scheduling),
     ]
