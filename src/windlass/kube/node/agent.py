@@ -28,8 +28,8 @@ from windlass.kube.node.processroot import ProcessRoots
 from windlass.kube.node.registration import Registration
 from windlass.kube.node.rooms import Rooms
 from windlass.kube.node.runtime import PodRuntime
+from windlass.kube.node.server import pages
 from windlass.kube.node.server.kubelet import Kubelet
-from windlass.kube.node.server.pods import PodFinder
 from windlass.kube.node.settings import NodeSettings
 from windlass.kube.node.volumes import Volumes
 from windlass.kube.node.volumes.volume import Token
@@ -116,7 +116,8 @@ class NodeAgent:
             self._keep(manifests.follow(), "manifests")
         self._undo.push_async_callback(self.pods.stop)
         await self.pods.start(rooms)
-        self.kubelet = Kubelet(PodFinder(self.pods, self.runtime), {})
+        self.kubelet, usage = pages.kubelet(self.pods, rooms)
+        self._keep(usage.keep(), "usage")
         pressure = self._pressure(rooms, registration, images)
         self._keep(pressure.monitor(), "pressure")
         self._keep(pressure.collect(), "image collection")

@@ -503,6 +503,12 @@ class PodWorker:
 
         return failed
 
+    def probe_counts(self) -> Iterator[tuple[str, str, str, int]]:
+        """How probes of what runs went: container, kind, result, number."""
+        for probes in self._probes.values():
+            for (kind, result), count in probes.counts.items():
+                yield probes.container, kind, result, count
+
     def _stop_probes(self) -> None:
         for probes in self._probes.values():
             probes.stop()

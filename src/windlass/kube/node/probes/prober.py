@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -29,9 +30,11 @@ class ContainerProbes:
     """The probes of one container's run.
 
     Attributes:
+        container: its name.
         started: the startup probe has succeeded, or there is none.
         ready: the readiness probe says so, or there is none.
         killed_by: the kind of probe by whose word the container is to be restarted, and its grace period.
+        counts: how often each kind has succeeded and failed.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class ContainerProbes:
     ) -> None:
         """`started_at`: Unix time. `failed(kind, message)` tells of each failure."""
         self._container = container
+        self.container: str = container["name"]
         self._address = address
         self._started_at = started_at
         self._execute = execute
@@ -55,6 +59,7 @@ class ContainerProbes:
         self.started = self._specs["startup"] is None
         self.ready = False
         self.killed_by: tuple[str, int | None] | None = None
+        self.counts: Counter[tuple[str, str]] = Counter()
         if self.started and self._specs["readiness"] is None:
             self.ready = True
         self._startup_done = asyncio.Event()
@@ -80,6 +85,7 @@ class ContainerProbes:
         good = bad = 0
         while True:
             answer = await self._probe(spec)
+            self.counts[kind, "successful" if answer.ok else "failed"] += 1
             if answer.ok:
                 good, bad = good + 1, 0
                 if good >= (spec.get("successThreshold") or 1) and self._succeeded(kind):
