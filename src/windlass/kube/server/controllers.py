@@ -10,6 +10,7 @@ from windlass.kube.api.custom.establishing import EstablishingController
 from windlass.kube.api.identity import Authorizer
 from windlass.kube.client import Client
 from windlass.kube.controllers.certificates import CertificateController
+from windlass.kube.controllers.daemonset.controller import DaemonSetController
 from windlass.kube.controllers.deployment.controller import DeploymentController
 from windlass.kube.controllers.endpoints import EndpointsController
 from windlass.kube.controllers.endpointslice import EndpointSliceController
@@ -65,6 +66,7 @@ def controllers(
         ReplicaSetController(client),
         DeploymentController(client),
         ReplicationControllerController(client),
+        DaemonSetController(client),
         JobController(client),
         Scheduler(client.named("system:kube-scheduler"), scheduling),
     ]
