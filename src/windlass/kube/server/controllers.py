@@ -24,6 +24,7 @@ from windlass.kube.controllers.replicaset import ReplicaSetController, Replicati
 from windlass.kube.controllers.resource_quota import ResourceQuotaController
 from windlass.kube.controllers.role_aggregation import RoleAggregationController
 from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
+from windlass.kube.controllers.statefulset.controller import StatefulSetController
 from windlass.kube.controllers.token_cleaner import TokenCleaner
 from windlass.kube.scheduler.configuration import Configuration
 from windlass.kube.scheduler.scheduler import Scheduler
@@ -67,6 +68,7 @@ def controllers(
         DeploymentController(client),
         ReplicationControllerController(client),
         DaemonSetController(client),
+        StatefulSetController(client),
         JobController(client),
         Scheduler(client.named("system:kube-scheduler"), scheduling),
     ]
