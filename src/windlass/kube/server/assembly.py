@@ -17,7 +17,7 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ from windlass.kube.api.custom.establishing import PLURAL as CRD_PLURAL
 from windlass.kube.api.custom.establishing import Server as CustomServer
 from windlass.kube.api.custom.resources import openapi_definition
 from windlass.kube.api.discovery import Discovery
-from windlass.kube.api.dispatch import Dispatcher
+from windlass.kube.api.dispatch import Answer, Dispatcher
 from windlass.kube.api.flowcontrol.gate import Gate
 from windlass.kube.api.health import Health
 from windlass.kube.api.identity import User
@@ -70,6 +70,8 @@ from windlass.kube.api.webhooks import WebhookCaller
 from windlass.kube.client import Client
 from windlass.kube.controllers.leader_election import LeaderElector
 from windlass.kube.controllers.resource_quota import QuotaWriter
+from windlass.kube.metrics import ResourceMetrics
+from windlass.kube.metrics.api import ResourceMetricsAPI
 from windlass.kube.openapi import Documents
 from windlass.kube.scheduler.configuration import load as load_scheduling
 from windlass.kube.schema.catalogue import Catalogue
@@ -83,6 +85,8 @@ from windlass.kube.server.joining import authority_page, ensure_node_token
 from windlass.store import Store, open_store
 
 log = logging.getLogger("windlass.kube.server")
+
+Elsewhere = Callable[[Request, User], Awaitable[Answer]]
 
 _RENEW_SECONDS = 6 * 3600.0
 
@@ -329,7 +333,14 @@ class Cluster:
         }
         aggregator = Aggregator(cache, ServiceResolver(cache).resolve, *pki.paths("front-proxy-client"))
         self._undo.push_async_callback(aggregator.close)
-        discovery = Discovery(registry, self.url.removeprefix("https://"), aggregator.discovered)
+        self._resource_metrics = ResourceMetrics(self._kubelets, cache)
+        self._undo.push_async_callback(self._resource_metrics.close)
+        own_metrics = ResourceMetricsAPI(self._resource_metrics, aggregator.service)
+        discovery = Discovery(
+            registry,
+            self.url.removeprefix("https://"),
+            lambda: [*aggregator.discovered(), *own_metrics.discovered()],
+        )
         self._availability = AvailabilityController(client, aggregator, discovery)
         metrics = Metrics(lambda: _count_objects(store, registry), lambda: store.revision)
         api = APIServer(
@@ -353,8 +364,8 @@ class Cluster:
                 "/cacerts": authority_page(pki.ca.certificate_pem),
             },
             metrics=metrics,
-            outside=aggregator.outside,
-            elsewhere=aggregator.page,
+            outside=lambda info: aggregator.outside(info) or own_metrics.outside(info),
+            elsewhere=_first_page(aggregator.page, own_metrics.page),
             gate=Gate(cache, arguments.max_requests),
             recorder=self._recorder(),
         )
@@ -382,6 +393,18 @@ class Cluster:
 def _listen(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.create_server((address, port), family=family, backlog=1024)
+
+
+def _first_page(*pages: Elsewhere) -> Elsewhere:
+    """The answer of the first who has one."""
+
+    async def page(request: Request, user: User) -> Answer:
+        for each in pages:
+            if (found := await each(request, user)) is not None:
+                return found
+        return None
+
+    return page
 
 
 def _document(make: Callable[[], Mapping[str, Any]]) -> Page:

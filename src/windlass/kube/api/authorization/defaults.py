@@ -198,6 +198,7 @@ _AGGREGATE_LABELS: Mapping[str, Mapping[str, str]] = {
     "system:aggregate-to-admin": {"rbac.authorization.k8s.io/aggregate-to-admin": "true"},
     "system:aggregate-to-edit": {"rbac.authorization.k8s.io/aggregate-to-edit": "true"},
     "system:aggregate-to-view": {"rbac.authorization.k8s.io/aggregate-to-view": "true"},
+    "system:aggregated-metrics-reader": {"rbac.authorization.k8s.io/aggregate-to-view": "true"},
 }
 
 _RW = "create,delete,get,list,patch,update,watch"
@@ -496,7 +497,13 @@ JOINING_BINDINGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 def objects() -> list[tuple[str, Object]]:
     """Every default object beside its resource: roles first, so that a binding never stands without its role."""
-    return [*_upstream(), *_joining()]
+    return [*_upstream(), *_joining(), *_metrics()]
+
+
+def _metrics() -> list[tuple[str, Object]]:
+    """What lets those who may see pods see what they use, as an installed metrics-server has it."""
+    rules = ("READ metrics.k8s.io nodes,pods",)
+    return [("clusterroles", _role("ClusterRole", "", "system:aggregated-metrics-reader", rules))]
 
 
 def _joining() -> list[tuple[str, Object]]:
