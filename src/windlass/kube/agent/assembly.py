@@ -46,6 +46,7 @@ _LONGEST_SLEEP: Final = 3600.0
 _SLICES: Final = ("discovery.k8s.io", "endpointslices")
 _OF_NETWORK: Final = (
     ("", "services", ""),
+    ("", "persistentvolumes", ""),
     ("", "nodes", ""),
     ("", "namespaces", ""),
     ("", "pods", ""),

@@ -26,6 +26,8 @@ log = logging.getLogger("windlass.kube.node")
 
 LEASE_NAMESPACE: Final = "kube-node-lease"
 _LEASE_SECONDS = 40
+_STORAGE_PATH: Final = "windlass.dev/storage-path"
+STORAGE: Final = "storage"
 _RENEW_SECONDS = 10.0
 _STATUS_SECONDS = 300.0
 _MOST_IMAGES = 50
@@ -102,10 +104,11 @@ class Registration:
             "kubernetes.io/os": "linux",
             **settings.labels,
         }
+        annotations = {_STORAGE_PATH: str(settings.data_dir / STORAGE)}
         node: Object = {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": settings.name, "labels": labels},
+            "metadata": {"name": settings.name, "labels": labels, "annotations": annotations},
             "spec": {"taints": list(settings.taints)} if settings.taints else {},
         }
         if await self._client.find("", "nodes", "", settings.name) is None:
@@ -118,6 +121,7 @@ class Registration:
 
         def relabel(live: Object) -> None:
             live["metadata"].setdefault("labels", {}).update(labels)
+            live["metadata"].setdefault("annotations", {}).update(annotations)
 
         await self._client.update("", "nodes", "", settings.name, relabel)
 

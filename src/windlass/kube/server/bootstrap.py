@@ -13,6 +13,7 @@ from windlass.kube.api.flowcontrol import defaults as flow_defaults
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
+from windlass.kube.controllers.storage.binder import PROVISIONER
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _RBAC = "rbac.authorization.k8s.io"
@@ -32,11 +33,25 @@ _PRIORITIES = (
 )
 
 
+_STORAGE_CLASS: Object = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {
+        "name": "local-path",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": PROVISIONER,
+    "reclaimPolicy": "Delete",
+    "volumeBindingMode": "WaitForFirstConsumer",
+}
+
+
 async def bootstrap(client: Client) -> None:
     """Make what is missing and complete what is incomplete; what users changed on purpose stays."""
     await _together([client.ensure("", "namespaces", _namespace(name)) for name in NAMESPACES])
     found = [_reconcile_role(client, resource, wanted) for resource, wanted in rbac_defaults.objects()]
     found += [client.ensure(_FLOW, resource, wanted) for resource, wanted in flow_defaults.objects()]
+    found.append(client.ensure("storage.k8s.io", "storageclasses", _STORAGE_CLASS))
     found += [client.ensure(_SCHEDULING, "priorityclasses", _priority(*each)) for each in _PRIORITIES]
     await _together(found)
 

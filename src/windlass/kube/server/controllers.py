@@ -25,6 +25,9 @@ from windlass.kube.controllers.resource_quota import ResourceQuotaController
 from windlass.kube.controllers.role_aggregation import RoleAggregationController
 from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
 from windlass.kube.controllers.statefulset.controller import StatefulSetController
+from windlass.kube.controllers.storage.binder import PersistentVolumeBinder
+from windlass.kube.controllers.storage.ephemeral import EphemeralVolumeController
+from windlass.kube.controllers.storage.protection import ClaimProtectionController, VolumeProtectionController
 from windlass.kube.controllers.token_cleaner import TokenCleaner
 from windlass.kube.scheduler.configuration import Configuration
 from windlass.kube.scheduler.scheduler import Scheduler
@@ -70,5 +73,9 @@ def controllers(
         DaemonSetController(client),
         StatefulSetController(client),
         JobController(client),
+        PersistentVolumeBinder(client),
+        EphemeralVolumeController(client),
+        ClaimProtectionController(client),
+        VolumeProtectionController(client),
         Scheduler(client.named("system:kube-scheduler"), scheduling),
     ]

@@ -20,9 +20,11 @@ from windlass.kube.controllers.events import EventRecorder
 from windlass.kube.dns import service as dns
 from windlass.kube.dns.service import ClusterDNS
 from windlass.kube.node.agent import NodeAgent
+from windlass.kube.node.registration import STORAGE
 from windlass.kube.node.server.https import KubeletServer, Serving
 from windlass.kube.node.server.kubelet import Kubelet
 from windlass.kube.node.settings import NodeSettings
+from windlass.kube.node.storage import LocalStorage
 from windlass.kube.proxy.model import Endpoint
 from windlass.kube.proxy.proxier import ServiceProxy, table_name
 from windlass.kube.server.arguments import NodeFlags
@@ -108,6 +110,9 @@ class LocalNode:
             mtu=overlay.mtu(),
         )
         overlay.start()
+        storage = LocalStorage(self._network_client.cache, name, self._data_dir / STORAGE)
+        self._undo.push_async_callback(storage.stop)
+        storage.start()
         table = table_name(str(self._data_dir))
         names = ClusterDNS(self._network_client.cache, self._configuration.cluster_domain)
         self._undo.push_async_callback(names.stop)

@@ -474,7 +474,7 @@ CLUSTER_CONFIGURATION = "windlass-cluster"
 JOINING_ROLES: Mapping[str, Sequence[str]] = {
     "windlass:authorities": ("get /cacerts",),
     "windlass:agent": (
-        "READ core services,nodes,namespaces,pods",
+        "READ core services,nodes,namespaces,pods,persistentvolumes",
         "READ discovery.k8s.io endpointslices",
         "READ networking.k8s.io networkpolicies",
         EVENTS,

@@ -5,7 +5,7 @@ Source: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from windlass.kube.api import names, quantity, selectors
@@ -79,10 +79,13 @@ _VOLUME_SOURCES = frozenset(
 )
 
 
-def validate_pod_spec(spec: Spec, path: str = "spec", *, template: bool = False) -> list[FieldError]:
-    """All rules of a spec."""
+def validate_pod_spec(
+    spec: Spec, path: str = "spec", *, template: bool = False, claims: Iterable[str] = ()
+) -> list[FieldError]:
+    """All rules of a spec; `claims` are volumes that its pods get besides those that stand there."""
     errors: list[FieldError] = []
     volumes = _validate_volumes(spec.get("volumes") or (), f"{path}.volumes", errors)
+    volumes |= set(claims)
     containers = spec.get("containers")
     seen: set[str] = set()
     if not containers:

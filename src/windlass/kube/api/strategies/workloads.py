@@ -66,7 +66,8 @@ def validate_template(
     metadata = template.get("metadata") or {}
     errors = names.validate_labels(metadata.get("labels") or {}, f"{path}.labels")
     errors += names.validate_annotations(metadata.get("annotations") or {}, f"{path}.annotations")
-    errors += validate_pod_spec(found, f"{path}.spec", template=True)
+    claims = [(each.get("metadata") or {}).get("name", "") for each in spec.get("volumeClaimTemplates") or ()]
+    errors += validate_pod_spec(found, f"{path}.spec", template=True, claims=claims)
     policy = found.get("restartPolicy")
     if policy not in policies and policy in ("Always", "OnFailure", "Never"):
         errors.append(not_supported(f"{path}.spec.restartPolicy", policy, policies))
