@@ -10,6 +10,7 @@ from windlass.kube.api.custom.establishing import EstablishingController
 from windlass.kube.api.identity import Authorizer
 from windlass.kube.client import Client
 from windlass.kube.controllers.certificates import CertificateController
+from windlass.kube.controllers.cronjob.controller import CronJobController
 from windlass.kube.controllers.daemonset.controller import DaemonSetController
 from windlass.kube.controllers.deployment.controller import DeploymentController
 from windlass.kube.controllers.endpoints import EndpointsController
@@ -20,6 +21,7 @@ from windlass.kube.controllers.job.controller import JobController
 from windlass.kube.controllers.namespaces import NamespaceController
 from windlass.kube.controllers.node_ipam import NodeIPAMController
 from windlass.kube.controllers.node_taints import NodeTaintController
+from windlass.kube.controllers.pod_gc import PodGarbageCollector
 from windlass.kube.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from windlass.kube.controllers.resource_quota import ResourceQuotaController
 from windlass.kube.controllers.role_aggregation import RoleAggregationController
@@ -29,6 +31,7 @@ from windlass.kube.controllers.storage.binder import PersistentVolumeBinder
 from windlass.kube.controllers.storage.ephemeral import EphemeralVolumeController
 from windlass.kube.controllers.storage.protection import ClaimProtectionController, VolumeProtectionController
 from windlass.kube.controllers.token_cleaner import TokenCleaner
+from windlass.kube.controllers.ttl_after_finished import TTLAfterFinishedController
 from windlass.kube.scheduler.configuration import Configuration
 from windlass.kube.scheduler.scheduler import Scheduler
 from windlass.kube.server.arguments import Arguments
@@ -73,6 +76,9 @@ def controllers(
         DaemonSetController(client),
         StatefulSetController(client),
         JobController(client),
+        CronJobController(client),
+        TTLAfterFinishedController(client),
+        PodGarbageCollector(client),
         PersistentVolumeBinder(client),
         EphemeralVolumeController(client),
         ClaimProtectionController(client),

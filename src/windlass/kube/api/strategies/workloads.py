@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from windlass.kube.api import names, objects, selectors
+from windlass.kube.api import cron, names, objects, selectors
 from windlass.kube.api.identity import User
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import (
@@ -462,26 +462,14 @@ class CronJobs(Full):
         return errors + validate_template(job, path="spec.jobTemplate.spec.template", policies=("OnFailure", "Never"))
 
 
-_NICKNAMES = frozenset(["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"])
-_FIELD = re.compile(r"(\*|\?|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?(,(\*|\?|[0-9A-Za-z]+(-[0-9A-Za-z]+)?)(/[0-9]+)?)*")
-_BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-
-
 def schedule_problem(text: str) -> str:
     """What is wrong with a cron schedule, "" where nothing is."""
     if "TZ" in text:
         return "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
-    if text in _NICKNAMES or text.startswith("@every "):
-        return ""
-    fields = text.split()
-    if len(fields) != 5:
-        return f"expected exactly 5 fields, found {len(fields)}: {fields}"
-    for field, (low, high) in zip(fields, _BOUNDS, strict=True):
-        if not _FIELD.fullmatch(field):
-            return f"failed to parse int from {field}"
-        for number in re.findall(r"(?<![/0-9])\d+", field):
-            if not low <= int(number) <= high:
-                return f"end of range ({number}) above maximum ({high}): {field}"
+    try:
+        cron.parse(text)
+    except cron.BadSchedule as error:
+        return str(error)
     return ""
 
 
