@@ -6,6 +6,7 @@
 
     definitions   the schemas of kinds, built-in and custom, with what they refer to
     paths         the operations of resources
+    gnostic       v2 as protobuf
     documents     both put together, kept until the registry changes
 
 Source: https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-interface-definition

@@ -12,7 +12,7 @@ from windlass.kube.api import status
 from windlass.kube.api.identity import User
 from windlass.kube.api.registry import Registry
 from windlass.kube.api.resource import Resource
-from windlass.kube.openapi import definitions, paths
+from windlass.kube.openapi import definitions, gnostic, paths
 from windlass.kube.schema.catalogue import Catalogue
 
 _JSON = "application/json"
@@ -48,10 +48,13 @@ class Documents:
             self._generation = self._registry.generation
         path = request.path.rstrip("/")
         accept = request.headers.get("accept", "*/*")
-        if "json" not in accept and "*/*" not in accept:
+        kind = _JSON
+        if path == "/openapi/v2" and gnostic.MEDIA_TYPE in accept:
+            kind = gnostic.CONTENT_TYPE
+        elif "json" not in accept and "*/*" not in accept:
             raise status.not_acceptable(f"only the following media types are accepted: {_JSON}")
-        body, tag = self._document(path)
-        headers = [("Content-Type", _JSON), ("ETag", f'"{tag}"'), ("Vary", "Accept")]
+        body, tag = self._document(path if kind == _JSON else f"{path}.pb")
+        headers = [("Content-Type", kind), ("ETag", f'"{tag}"'), ("Vary", "Accept")]
         if any(name == "hash" and value == tag for name, value in request.query):
             headers.append(("Cache-Control", "public, immutable"))
         if request.headers.get("if-none-match") == f'"{tag}"':
@@ -67,6 +70,10 @@ class Documents:
             elif path == "/openapi/v2":
                 body = orjson.dumps(self._v2())
                 found = (body, hashlib.sha256(body).hexdigest().upper())
+            elif path == "/openapi/v2.pb":
+                # Made from the same document, and known by the same tag.
+                document, tag = self._document("/openapi/v2")
+                found = (gnostic.encode(orjson.loads(document)), tag)
             else:
                 resources = self._resources(path.removeprefix("/openapi/v3/"))
                 found = (orjson.dumps(self._v3(resources)), self._hash(resources))
