@@ -12,11 +12,9 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from windlass.kube.api import times
 from windlass.kube.api.resource import Object
-from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
-from windlass.kube.controllers import pod_state
+from windlass.kube.controllers import disruption_target, pod_state
 from windlass.kube.controllers.runner import Controller, Key
 
 _PERIOD: Final = 20.0
@@ -65,28 +63,8 @@ class PodGarbageCollector(Controller):
         """Say why a pod that had not ended is gone."""
         if pod_state.is_over(pod):
             return
-        now = times.format_time(time.time())
-        target = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "DeletionByPodGC",
-            "message": "PodGC: node no longer exists",
-            "lastProbeTime": None,
-            "lastTransitionTime": now,
-        }
-
-        def change(live: Object) -> None:
-            status = live.setdefault("status", {})
-            status["phase"] = "Failed"
-            kept = [each for each in status.get("conditions") or () if each["type"] != target["type"]]
-            status["conditions"] = [*kept, target]
-
-        metadata = pod["metadata"]
-        try:
-            await self.client.update("", "pods", metadata["namespace"], metadata["name"], change, subresource="status")
-        except StatusError as error:
-            if error.code != 404:
-                raise
+        message = "PodGC: node no longer exists"
+        await disruption_target.mark(self.client, pod, "DeletionByPodGC", message, failed=True)
 
     async def _delete(self, pod: Object) -> None:
         metadata = pod["metadata"]

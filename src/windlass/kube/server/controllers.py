@@ -20,6 +20,7 @@ from windlass.kube.controllers.garbage_collector import GarbageCollector
 from windlass.kube.controllers.job.controller import JobController
 from windlass.kube.controllers.namespaces import NamespaceController
 from windlass.kube.controllers.node_ipam import NodeIPAMController
+from windlass.kube.controllers.node_lifecycle import NodeLifecycleController
 from windlass.kube.controllers.node_taints import NodeTaintController
 from windlass.kube.controllers.pod_gc import PodGarbageCollector
 from windlass.kube.controllers.replicaset import ReplicaSetController, ReplicationControllerController
@@ -30,6 +31,7 @@ from windlass.kube.controllers.statefulset.controller import StatefulSetControll
 from windlass.kube.controllers.storage.binder import PersistentVolumeBinder
 from windlass.kube.controllers.storage.ephemeral import EphemeralVolumeController
 from windlass.kube.controllers.storage.protection import ClaimProtectionController, VolumeProtectionController
+from windlass.kube.controllers.taint_eviction import TaintEvictionController
 from windlass.kube.controllers.token_cleaner import TokenCleaner
 from windlass.kube.controllers.ttl_after_finished import TTLAfterFinishedController
 from windlass.kube.scheduler.configuration import Configuration
@@ -67,6 +69,8 @@ def controllers(
         TokenCleaner(client),
         NodeIPAMController(client, networks_of(arguments.cluster_cidr)),
         NodeTaintController(client),
+        NodeLifecycleController(client),
+        TaintEvictionController(client),
         EndpointSliceController(client),
         EndpointsController(client),
         EndpointSliceMirroringController(client),
