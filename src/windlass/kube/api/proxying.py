@@ -104,6 +104,8 @@ class Proxy:
         headers.update(added)
         if request.upgrade:
             return await self._pipe(request, target, headers)
+        if request.has_body and request.content_length is not None:
+            headers["content-length"] = str(request.content_length)  # else it would be sent in chunks
         try:
             answer = await self._connections().request(
                 request.method,

@@ -211,13 +211,19 @@ async def _serve_channels(request: Request, ports: Sequence[int], connect: Conne
         await each.begin()
     forwarding = [asyncio.create_task(_forward_channel(each, connect, about)) for each in all_ports]
     serving = asyncio.create_task(_sort(channels, all_ports, forwarding))
+    every = asyncio.create_task(_ended(forwarding))
     try:
-        await asyncio.wait([serving])
+        # Channels have no end of their own: the last connection's is the WebSocket's.
+        await asyncio.wait([serving, every], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (serving, *forwarding):
+        for task in (serving, every, *forwarding):
             task.cancel()
-        await asyncio.gather(serving, *forwarding, return_exceptions=True)
+        await asyncio.gather(serving, every, *forwarding, return_exceptions=True)
     await channels.close()
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)
 
 
 async def _sort(channels: Channels, ports: Sequence[_Port], forwarding: Sequence[asyncio.Task[None]]) -> None:
