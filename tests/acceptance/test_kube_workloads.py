@@ -281,3 +281,32 @@ def test_a_suspended_job_waits_and_a_deleted_one_takes_its_pods_along(pods: Pods
     pods.until(lambda: _get(pods, "job", "held")["status"].get("ready") == 1)
     pods.kubectl("delete", "job", "held")
     pods.until(lambda: not _items(pods, "pods"))
+
+
+# Disruptions -----------------------------------------------------------------------------------------------------
+
+
+def test_a_budget_holds_evictions_back(pods: Pods) -> None:
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "b"},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "held"}}},
+    }
+    pods.apply(_workload("Deployment", "held", _template("held"), replicas=3), budget)
+    pods.kubectl("rollout", "status", "deployment/held", "--timeout=30s")
+    pods.until(lambda: _get(pods, "pdb", "b")["status"].get("disruptionsAllowed") == 1)
+    status = _get(pods, "pdb", "b")["status"]
+    assert (status["expectedPods"], status["currentHealthy"], status["desiredHealthy"]) == (3, 3, 2)
+    pods.kubectl("patch", "pdb", "b", "--type=merge", "-p", '{"spec": {"maxUnavailable": 0}}')
+    pods.until(lambda: _get(pods, "pdb", "b")["status"].get("disruptionsAllowed") == 0)
+    drain = ("drain", "n1", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=2s")
+    said = pods.cluster.kubectl(*drain, "--pod-selector=app=held", check=False)
+    assert "Cannot evict pod as it would violate the pod's disruption budget." in said
+    pods.kubectl("patch", "pdb", "b", "--type=merge", "-p", '{"spec": {"maxUnavailable": 3}}')
+    pods.until(lambda: _get(pods, "pdb", "b")["status"].get("disruptionsAllowed") == 3)
+    said = pods.cluster.kubectl(*drain[:-1], "--timeout=20s", "--pod-selector=app=held")
+    assert "node/n1 drained" in said
+    pods.until(lambda: {each["status"]["phase"] for each in _items(pods, "pods")} == {"Pending"})
+    pods.cluster.kubectl("uncordon", "n1")
+    pods.kubectl("rollout", "status", "deployment/held", "--timeout=30s")

@@ -13,6 +13,7 @@ from windlass.kube.controllers.certificates import CertificateController
 from windlass.kube.controllers.cronjob.controller import CronJobController
 from windlass.kube.controllers.daemonset.controller import DaemonSetController
 from windlass.kube.controllers.deployment.controller import DeploymentController
+from windlass.kube.controllers.disruption import DisruptionController
 from windlass.kube.controllers.endpoints import EndpointsController
 from windlass.kube.controllers.endpointslice import EndpointSliceController
 from windlass.kube.controllers.endpointslice_mirroring import EndpointSliceMirroringController
@@ -80,6 +81,7 @@ def controllers(
         DaemonSetController(client),
         StatefulSetController(client),
         JobController(client),
+        DisruptionController(client),
         CronJobController(client),
         TTLAfterFinishedController(client),
         PodGarbageCollector(client),

@@ -144,7 +144,9 @@ async def _take_from_budget(env: Environment, actor: Actor, namespace: str, pod:
             raise _refusal(name, f"{needed}{state.get('currentHealthy', 0)} currently")
         state = {**state, "disruptionsAllowed": state["disruptionsAllowed"] - 1}
         state["disruptedPods"] = {**(state.get("disruptedPods") or {}), pod_name: env.timestamp()}
-        return {**live, "status": state}
+        # Without its version: where the budget's controller writes in between, it is looked at again.
+        metadata = {key: value for key, value in live["metadata"].items() if key != "resourceVersion"}
+        return {**live, "metadata": metadata, "status": state}
 
     await updating.update(env, budgets, namespace, name, change, actor, subresource="status", tracked=False)
 
