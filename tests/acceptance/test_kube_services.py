@@ -153,6 +153,19 @@ def test_node_ports_and_balancers_lead_in_from_the_host(world: World) -> None:
     assert world.ask(f"{node}:{port}")[0].startswith("web-")
 
 
+def test_a_balancer_is_the_nodes_addresses(world: World) -> None:
+    world.apply(_service("balanced", "web", type="LoadBalancer", ports=[{"port": 8443, "targetPort": "http"}]))
+    world.endpoints("balanced", 3)
+    node = world.object("node", "n1")["status"]["addresses"][0]["address"]
+    world.until(lambda: world.object("service", "balanced")["status"]["loadBalancer"].get("ingress"))
+    assert [each["ip"] for each in world.object("service", "balanced")["status"]["loadBalancer"]["ingress"]] == [node]
+    world.until(lambda: _answers(f"{node}:8443"))
+    spec = {"type": "ClusterIP", "ports": [{"port": 8443, "targetPort": "http", "nodePort": None}]}
+    world.kubectl("patch", "service", "balanced", "--type=merge", "-p", json.dumps({"spec": spec}))
+    world.until(lambda: not world.object("service", "balanced")["status"]["loadBalancer"].get("ingress"))
+    world.until(lambda: not _answers(f"{node}:8443"))
+
+
 def test_a_service_without_endpoints_refuses_at_once(world: World) -> None:
     world.apply(_service("empty", "nobody", type="NodePort"))
     port = world.object("service", "empty")["spec"]["ports"][0]["nodePort"]

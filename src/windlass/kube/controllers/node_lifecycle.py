@@ -74,7 +74,8 @@ class NodeLifecycleController(Controller):
         if time.monotonic() - known[1] >= self._grace:
             node = await self._silent(node)
         await self._taint(node)
-        if (pod_state.condition(node, "Ready") or {}).get("status") != "True":
+        # A node that says itself that it is not ready tells of its pods, too.
+        if (pod_state.condition(node, "Ready") or {}).get("status") == "Unknown":
             await self._unready_pods(name)
         return _PERIOD
 

@@ -663,7 +663,9 @@ class PodWorker:
         for name in decided.waits:
             self._tell_back_off(name)
         new = status.make(self.pod, view)
-        if new == self._written or (self._written is None and new == before and not self.is_static):
+        # Others may have written, too: whoever took the node for lost, say.
+        is_written = new == self._written and (self.is_static or _conditions(before) == _conditions(new))
+        if is_written or (self._written is None and new == before and not self.is_static):
             self._written = new
             return
         if self.is_static:
@@ -712,3 +714,7 @@ def _host_ports(spec: Object) -> dict[str, list[dict[str, str]] | None]:
                 entry = {"HostIp": port.get("hostIP") or "", "HostPort": str(port["hostPort"])}
                 (found.setdefault(key, []) or []).append(entry)
     return found
+
+
+def _conditions(status: Object) -> dict[str, str]:
+    return {each["type"]: each["status"] for each in status.get("conditions") or ()}

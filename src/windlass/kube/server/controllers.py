@@ -28,6 +28,7 @@ from windlass.kube.controllers.replicaset import ReplicaSetController, Replicati
 from windlass.kube.controllers.resource_quota import ResourceQuotaController
 from windlass.kube.controllers.role_aggregation import RoleAggregationController
 from windlass.kube.controllers.service_accounts import RootCAPublisher, ServiceAccountController
+from windlass.kube.controllers.service_lb import ServiceLBController
 from windlass.kube.controllers.statefulset.controller import StatefulSetController
 from windlass.kube.controllers.storage.binder import PersistentVolumeBinder
 from windlass.kube.controllers.storage.ephemeral import EphemeralVolumeController
@@ -89,5 +90,6 @@ def controllers(
         EphemeralVolumeController(client),
         ClaimProtectionController(client),
         VolumeProtectionController(client),
+        ServiceLBController(client),
         Scheduler(client.named("system:kube-scheduler"), scheduling),
     ]
