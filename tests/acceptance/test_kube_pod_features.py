@@ -269,9 +269,11 @@ def test_files_of_a_directory_are_pods_of_the_node(pods: Pods) -> None:
 
         # Deleting what shows it does not end it.
         identity = first["status"]["containerStatuses"][0]["containerID"]
-        pods.kubectl("delete", "pod", "web-n1", "--timeout=20s")
-        again = pods.until(lambda: pods.kubectl("get", "pods", "-o", "name") and pods.ready("web-n1"), 30)
-        assert again["metadata"]["uid"] != first["metadata"]["uid"]
+        # Not waited for: kubectl may look just when the next one of that name is there.
+        pods.kubectl("delete", "pod", "web-n1", "--wait=false")
+        shown = ("get", "pods", "-o", "jsonpath={.items[*].metadata.uid}")
+        pods.until(lambda: pods.kubectl(*shown) not in ("", first["metadata"]["uid"]), 30)
+        again = pods.ready("web-n1")
         assert again["status"]["containerStatuses"][0]["containerID"] == identity
         assert again["status"]["containerStatuses"][0]["restartCount"] == 0
 
