@@ -86,3 +86,27 @@ async def test_what_is_no_handshake_is_refused(serve: Serve, fields: tuple[str, 
     reader, writer = await (await serve(echo))()
     writer.write(request("/", "GET", *fields))
     assert (await read_answer(reader)).status == 400
+
+
+async def test_whole_messages_are_put_together_and_bounded(serve: Serve) -> None:
+    seen: list[bytes | None] = []
+
+    async def collect(request: Request) -> None:
+        ws = await websocket.accept(request, ["tty"])
+        assert ws.subprotocol == "tty"
+        while (message := await ws.message(10)) is not None:
+            seen.append(message)
+        await ws.close()
+
+    client = Client(*await (await serve(collect))())
+    client.send(events.Request(host="t", target="/", subprotocols=["tty"]))
+    await client.receive()
+    client.send(events.BytesMessage(b"in ", message_finished=False))
+    client.send(events.Ping(b"meanwhile"))
+    client.send(events.BytesMessage(b"parts"))
+    client.send(events.BytesMessage(b""))
+    assert isinstance(await client.receive(), events.Pong)
+    client.send(events.BytesMessage(b"too long for us"))
+    closed = await client.receive()
+    assert isinstance(closed, events.CloseConnection) and closed.code == 1009
+    assert seen == [b"in parts", b""]

@@ -23,6 +23,11 @@ def use(rate: int, memory: int, window: int = 10_002_000_000) -> Object:
     }
 
 
+def node(name: str, port: int) -> Object:
+    status = {"daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}
+    return {"metadata": {"name": name, "labels": {"zone": name}}, "status": status}
+
+
 def pod(name: str, node: str, phase: str = "Running") -> Object:
     metadata = {"name": name, "namespace": "n", "uid": f"u-{name}", "labels": {"app": name}}
     return {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": phase}}
@@ -41,7 +46,7 @@ class World:
 
     def __init__(self) -> None:
         self.objects: dict[str, list[Object]] = {
-            "nodes": [{"metadata": {"name": name, "labels": {"zone": name}}} for name in ("n1", "n2")],
+            "nodes": [node("n1", 10250), node("n2", 10250), node("hollow", 0)],
             "pods": [pod("a", "n1"), pod("new", "n1"), pod("over", "n1", "Succeeded"), pod("far", "n2"), pod("no", "")],
         }
         self.summaries: dict[str, Object] = {
@@ -57,6 +62,10 @@ class World:
         """See `Reader`."""
         del group, namespace
         return self.objects[resource]
+
+    def get(self, group: str, resource: str, namespace: str, name: str) -> Object | None:
+        """See `Reader`."""
+        return next((each for each in self.list(group, resource, namespace) if each["metadata"]["name"] == name), None)
 
     def find(self, name: str) -> Any:
         """See `Kubelets`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -79,9 +79,15 @@ class ResourceMetrics:
         return metrics
 
     async def _summaries(self, names: Iterable[str]) -> dict[str, Object | None]:
-        wanted: Sequence[str] = list(names)
+        wanted = [name for name in names if self._is_served(name)]
         found = await asyncio.gather(*(self._summary(name) for name in wanted))
         return dict(zip(wanted, found, strict=True))
+
+    def _is_served(self, name: str) -> bool:
+        """Whether a node tells where its kubelet is."""
+        node = self._reader.get("", "nodes", "", name) or {}
+        endpoint = ((node.get("status") or {}).get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
+        return bool(endpoint.get("Port"))
 
     async def _summary(self, name: str) -> Object | None:
         now = self._clock()

@@ -169,7 +169,9 @@ def _time(nanoseconds: int) -> str:
 
 
 def _cpu(use: Use, *, brief: bool) -> Object:
-    found = {"time": _time(use.time), "usageNanoCores": use.rate, "usageCoreNanoSeconds": use.cpu}
+    found: Object = {"time": _time(use.time), "usageCoreNanoSeconds": use.cpu}
+    if use.window:
+        found["usageNanoCores"] = use.rate
     if brief:
         # Not upstream's: the resource metrics API tells of what time its figures are.
         found["windowNanoSeconds"] = use.window

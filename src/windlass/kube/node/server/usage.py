@@ -1,7 +1,9 @@
 """What containers use, measured now and then: a rate needs two measures.
 
-    every ten seconds, and when somebody asks who has none yet
-    rate = processor time between the last two measures / time between them; the first one counts from the start
+    every ten seconds, and when somebody asks for what is in none yet
+    rate = processor time between the last two measures / time between them
+
+What has just begun is measured from its start; what ran before we did has a rate after a second.
 
 Source: https://kubernetes.io/docs/reference/instrumentation/node-metrics/
 """
@@ -29,7 +31,9 @@ log = logging.getLogger("windlass.kube.node")
 
 _SECOND: Final = 10**9
 _PERIOD_SECONDS: Final = 10.0
+_SOON_SECONDS: Final = 1.0
 _OLD_SECONDS: Final = 20.0
+_YOUNG: Final = 60 * _SECOND
 _SHORTEST: Final = _SECOND // 4  # nanoseconds between two measures that say something of a rate
 
 
@@ -37,7 +41,7 @@ _SHORTEST: Final = _SECOND // 4  # nanoseconds between two measures that say som
 class Use:
     """One measure. `time` is nanoseconds since 1970, `cpu` processor time since the start, `rate` in nanocores.
 
-    `window`: the nanoseconds that the rate is of.
+    `window`: the nanoseconds that the rate is of, 0 where none is known yet.
     """
 
     time: int
@@ -99,7 +103,7 @@ class Usage:
                 await self._measure()
             except (OSError, WindlassError) as error:
                 log.warning("what pods use cannot be measured: %s", error)
-            await asyncio.sleep(_PERIOD_SECONDS)
+            await asyncio.sleep(_PERIOD_SECONDS if all(use.window for use in self._known.values()) else _SOON_SECONDS)
 
     async def pods(self) -> tuple[PodUse, ...]:
         """The last measure of each pod that runs. Raises OSError."""
@@ -180,7 +184,12 @@ class Usage:
 
     def _rate(self, key: str, cpu: int, started_at: int, use: Use) -> Use:
         before = self._known.get(key)
-        then, spent = (before.time, before.cpu) if before is not None and before.cpu <= cpu else (started_at, 0)
+        if before is not None and before.cpu <= cpu:
+            then, spent = before.time, before.cpu
+        elif use.time - started_at < _YOUNG:
+            then, spent = started_at, 0
+        else:
+            return use
         window = use.time - then
         if window < _SHORTEST:
             return before if before is not None else use
