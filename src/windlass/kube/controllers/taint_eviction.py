@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from windlass.kube.api import objects
+from windlass.kube.api.nodeselection import tolerates
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
 from windlass.kube.controllers import disruption_target, pod_state
 from windlass.kube.controllers.events import NORMAL, EventRecorder
 from windlass.kube.controllers.runner import Controller, Key
-from windlass.kube.scheduler.filters import tolerates
 
 _MESSAGE: Final = "Taint manager: deleting due to NoExecute taint"
 

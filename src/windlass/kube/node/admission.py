@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from windlass.kube.api import quantity
+from windlass.kube.api import nodeselection, quantity
 from windlass.kube.node import resources
 
 Object = dict[str, Any]
@@ -52,24 +52,12 @@ def shortage(pod: Object, others: Iterable[Object], allocatable: Mapping[str, st
 
 
 def _placement(pod: Object, node: Object) -> tuple[str, str] | None:
-    """Node selector, node affinity and taints that forbid execution."""
+    """Node selector, and taints that forbid execution."""
     labels = node["metadata"].get("labels") or {}
     selector = pod["spec"].get("nodeSelector") or {}
     if any(labels.get(name) != value for name, value in selector.items()):
         return "NodeAffinity", "Predicate NodeAffinity failed"
-    for taint in node.get("spec", {}).get("taints") or ():
-        if taint.get("effect") == "NoExecute" and not _tolerated(pod, taint):
+    for taint in nodeselection.taints_of(node):
+        if taint[2] == "NoExecute" and not nodeselection.tolerates(pod["spec"].get("tolerations") or (), taint):
             return "TaintToleration", "Predicate TaintToleration failed"
     return None
-
-
-def _tolerated(pod: Object, taint: Object) -> bool:
-    for each in pod["spec"].get("tolerations") or ():
-        if each.get("effect") not in (None, "", taint["effect"]):
-            continue
-        if (each.get("operator") or "Equal") == "Exists":
-            if each.get("key") in (None, "", taint["key"]):
-                return True
-        elif each.get("key") == taint["key"] and (each.get("value") or "") == (taint.get("value") or ""):
-            return True
-    return False

@@ -5,11 +5,12 @@ Source: https://kubernetes.io/docs/reference/scheduling/config/#scheduling-plugi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from windlass.kube.api.nodeselection import tolerates
 from windlass.kube.scheduler.counters import Counters, by_domain
 from windlass.kube.scheduler.podinfo import PodInfo, Term, ports_conflict
 from windlass.kube.scheduler.table import Mask, NodeTable
@@ -31,20 +32,6 @@ class Refusal(NamedTuple):
     mask: Mask
     reason: str
     resolvable: bool = True
-
-
-def tolerates(tolerations: Iterable[Object], taint: tuple[str, str, str]) -> bool:
-    """Whether a taint (key, value, effect) does not matter."""
-    key, value, effect = taint
-    for each in tolerations:
-        if each.get("effect") not in (None, "", effect):
-            continue
-        if (each.get("operator") or "Equal") == "Exists":
-            if each.get("key") in (None, "", key):
-                return True
-        elif each.get("key") == key and (each.get("value") or "") == value:
-            return True
-    return False
 
 
 def run(table: NodeTable, counters: Counters, info: PodInfo) -> Iterator[Refusal]:

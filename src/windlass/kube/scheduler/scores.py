@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from windlass.kube.api.nodeselection import tolerates
 from windlass.kube.scheduler.counters import Counters, by_domain
-from windlass.kube.scheduler.filters import matches_terms, tolerates
+from windlass.kube.scheduler.filters import matches_terms
 from windlass.kube.scheduler.podinfo import PodInfo
 from windlass.kube.scheduler.table import Mask, NodeTable, Vector
 

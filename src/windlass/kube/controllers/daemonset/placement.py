@@ -5,11 +5,11 @@ Source: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/#how
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from windlass.kube.api.nodeselection import matches_terms, taints_of, tolerates
 from windlass.kube.api.resource import Object
 from windlass.kube.controllers.pod_control import pod_of
-from windlass.kube.scheduler.filters import tolerates
 
 _NODE: Final = "node.kubernetes.io/"
 _TOLERATED: Final = (
@@ -69,45 +69,13 @@ def takes(node: Object, daemon_set: Object) -> tuple[bool, bool]:
     spec = daemon_set["spec"]["template"]["spec"]
     if spec.get("nodeName") and spec["nodeName"] != node["metadata"]["name"]:
         return False, False
-    if not _is_chosen(node, spec):
-        return False, False
-    allowed = tolerations(spec)
-    taints = [
-        (each["key"], each.get("value") or "", each["effect"]) for each in (node.get("spec") or {}).get("taints") or ()
-    ]
-    refused = [each for each in taints if each[2] != "PreferNoSchedule" and not tolerates(allowed, each)]
-    return not refused, not any(each[2] == "NoExecute" for each in refused)
-
-
-def _is_chosen(node: Object, spec: Object) -> bool:
     labels = node["metadata"].get("labels") or {}
-    if not (spec.get("nodeSelector") or {}).items() <= labels.items():
-        return False
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if required is None:
-        return True
-    fields = {"metadata.name": node["metadata"]["name"]}
-    return any(
-        (term.get("matchExpressions") or term.get("matchFields"))
-        and all(_meets(labels.get(each["key"]), each) for each in term.get("matchExpressions") or ())
-        and all(_meets(fields.get(each["key"]), each) for each in term.get("matchFields") or ())
-        for term in required["nodeSelectorTerms"]
-    )
-
-
-def _meets(value: str | None, requirement: Any) -> bool:
-    wanted = requirement.get("values") or []
-    match requirement["operator"]:
-        case "In":
-            return value in wanted
-        case "NotIn":
-            return value not in wanted
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case operator:
-            if value is None or not value.lstrip("-").isdigit():
-                return False
-            return int(value) > int(wanted[0]) if operator == "Gt" else int(value) < int(wanted[0])
+    if not (spec.get("nodeSelector") or {}).items() <= labels.items() or (
+        required is not None and not matches_terms(required["nodeSelectorTerms"], node)
+    ):
+        return False, False
+    allowed = tolerations(spec)
+    refused = [each for each in taints_of(node) if each[2] != "PreferNoSchedule" and not tolerates(allowed, each)]
+    return not refused, not any(each[2] == "NoExecute" for each in refused)

@@ -6,9 +6,8 @@ Source: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#binding
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from windlass.kube.api import quantity, selectors
+from windlass.kube.api import nodeselection, quantity, selectors
 from windlass.kube.api.resource import Object
 
 _BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
@@ -76,23 +75,4 @@ def suits(volume: Object, claim: Object) -> bool:
 def reaches(volume: Object, node: Object) -> bool:
     """Whether a volume can be had on a node."""
     required = (volume["spec"].get("nodeAffinity") or {}).get("required")
-    if required is None:
-        return True
-    labels = node["metadata"].get("labels") or {}
-    return any(
-        all(_meets(labels.get(each["key"]), each) for each in term.get("matchExpressions") or ())
-        for term in required.get("nodeSelectorTerms") or ()
-    )
-
-
-def _meets(value: str | None, requirement: Any) -> bool:
-    wanted = requirement.get("values") or []
-    match requirement["operator"]:
-        case "In":
-            return value in wanted
-        case "NotIn":
-            return value not in wanted
-        case "Exists":
-            return value is not None
-        case _:
-            return value is None
+    return required is None or nodeselection.matches_terms(required.get("nodeSelectorTerms") or (), node)
