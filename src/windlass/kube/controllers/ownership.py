@@ -6,9 +6,11 @@ Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/owners
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from windlass.kube.api import selectors
+from windlass.kube.api.reader import Reader
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import APIClient
@@ -164,8 +166,20 @@ async def _release(client: APIClient, group: str, plural: str, obj: Object, uid:
             raise
 
 
-def keys_of_matching(
-    candidates: Iterable[Object], labels: Mapping[str, str], matches: Callable[[Object], Matches]
-) -> list[tuple[str, str]]:
-    """The keys of the controllers that could take in an object with these labels."""
-    return [(each["metadata"]["namespace"], each["metadata"]["name"]) for each in candidates if matches(each)(labels)]
+def selector_of(owner: Object) -> Matches:
+    """A function of labels: whether a controller's selector means them. One that asks for nothing means nobody."""
+    selector = owner["spec"].get("selector") or {}
+    if owner["kind"] == "ReplicationController":
+        selector = {"matchLabels": selector}
+    requirements = selectors.from_label_selector(selector)
+    return selectors.label_matcher(requirements) if requirements else lambda labels: False
+
+
+def takers(cache: Reader, group: str, plural: str, orphan: Object) -> list[tuple[str, str]]:
+    """The keys of the controllers that could take in what nobody controls."""
+    namespace, labels = orphan["metadata"]["namespace"], orphan["metadata"].get("labels") or {}
+    return [
+        (namespace, each["metadata"]["name"])
+        for each in cache.list(group, plural, namespace)
+        if selector_of(each)(labels)
+    ]

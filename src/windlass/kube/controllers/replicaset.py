@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from windlass.kube.api import objects, selectors, times
+from windlass.kube.api import objects, times
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
 from windlass.kube.controllers import pod_state
 from windlass.kube.controllers.events import EventRecorder
-from windlass.kube.controllers.ownership import Matches, OwnedIndex, claim, controller_of
+from windlass.kube.controllers.ownership import OwnedIndex, claim, controller_of, selector_of, takers
 from windlass.kube.controllers.pod_control import (
     BURST,
     PodControl,
@@ -69,10 +69,8 @@ class _Replicas(Controller):
             return
         if pod["metadata"].get("deletionTimestamp"):
             return
-        labels = pod["metadata"].get("labels") or {}
-        for each in self.cache.list(self._kind.group, self._kind.plural, namespace):
-            if _matcher(each)(labels):
-                self.queue.add((namespace, each["metadata"]["name"]))
+        for key in takers(self.cache, self._kind.group, self._kind.plural, pod):
+            self.queue.add(key)
 
     async def reconcile(self, key: Key) -> float | None:
         """See `Controller`."""
@@ -80,7 +78,7 @@ class _Replicas(Controller):
         live = self.cache.get(group, plural, *key)
         if live is None:
             return None
-        pods = await claim(self.client, "", "pods", live, plural, _matcher(live), self._index)
+        pods = await claim(self.client, "", "pods", live, plural, selector_of(live), self._index)
         active = [pod for pod in pods if pod_state.is_active(pod)]
         failure: StatusError | None = None
         if not live["metadata"].get("deletionTimestamp"):
@@ -92,7 +90,7 @@ class _Replicas(Controller):
                 failure = error
         # What was made or deleted just now is in the cache already.
         pods = [pod for pod in self._index.owned(live["metadata"]["uid"]) if not pod_state.is_over(pod)]
-        wait = await self._tell(key, live, pods, failure)
+        wait = await self._tell(live, pods, failure)
         if failure is not None:
             raise failure
         return wait
@@ -120,23 +118,10 @@ class _Replicas(Controller):
             if pod_state.is_active(pod)
         )
 
-    async def _tell(self, key: Key, live: Object, pods: Sequence[Object], failure: StatusError | None) -> float | None:
+    async def _tell(self, live: Object, pods: Sequence[Object], failure: StatusError | None) -> float | None:
         """Write the status where it has changed; seconds until a pod becomes available, None if none will."""
         status, wait = self._status(live, pods, failure)
-        if objects.same(status, live.get("status") or {}):
-            return wait
-        uid = live["metadata"]["uid"]
-
-        def change(current: Object) -> Object | None:
-            if current["metadata"]["uid"] == uid:
-                current["status"] = status
-            return current
-
-        try:
-            await self.client.update(self._kind.group, self._kind.plural, key[0], key[1], change, subresource="status")
-        except StatusError as error:
-            if error.code != 404:
-                raise
+        await self.write_status(self._kind.group, self._kind.plural, live, status)
         return wait
 
     def _status(self, live: Object, pods: Sequence[Object], failure: StatusError | None) -> tuple[Object, float | None]:
@@ -188,14 +173,6 @@ class ReplicationControllerController(_Replicas):
 
     name = "replication-controller"
     _kind = _REPLICATION_CONTROLLER
-
-
-def _matcher(live: Object) -> Matches:
-    selector = live["spec"].get("selector") or {}
-    if live["kind"] == _REPLICATION_CONTROLLER.kind:
-        items = selector.items()
-        return lambda labels: bool(items) and items <= labels.items()
-    return selectors.label_matcher(selectors.from_label_selector(selector) or ())
 
 
 def ranked_for_deletion(pods: Iterable[Object], on_node: Mapping[str, int]) -> list[Object]:

@@ -97,6 +97,28 @@ class Controller:
         """
         raise NotImplementedError
 
+    async def write_status(self, group: str, plural: str, obj: Object, status: Object) -> Object:
+        """Have an object say this as its status; the object then. One that is gone meanwhile is left alone.
+
+        Raises:
+            StatusError
+        """
+        if objects.same(status, obj.get("status") or {}):
+            return obj
+        metadata = obj["metadata"]
+
+        def change(live: Object) -> None:
+            if live["metadata"]["uid"] == metadata["uid"]:
+                live["status"] = status
+
+        namespace = metadata.get("namespace", "")
+        try:
+            return await self.client.update(group, plural, namespace, metadata["name"], change, subresource="status")
+        except StatusError as error:
+            if error.code != 404:
+                raise
+            return obj
+
     async def _work(self) -> None:
         while (key := await self.queue.get()) is not None:
             try:

@@ -57,7 +57,7 @@ class CronJobController(Controller):
                 return None
             raise
         finally:
-            await self._write(cron, status)
+            await self.write_status(_GROUP, "cronjobs", cron, status)
         await self._forget(cron, jobs)
         return wait
 
@@ -88,9 +88,10 @@ class CronJobController(Controller):
         try:
             clock = schedule.parse(spec["schedule"], spec.get("timeZone") or "")
         except schedule.BadSchedule as error:
-            reason = "UnknownTimeZone" if "time zone" in str(error) else "UnparseableSchedule"
-            text = f"invalid timeZone: {spec.get('timeZone')}" if reason == "UnknownTimeZone" else str(error)
-            self._recorder.event(cron, WARNING, reason, text if reason == "UnknownTimeZone" else f"unparseable: {text}")
+            if "time zone" in str(error):
+                self._recorder.event(cron, WARNING, "UnknownTimeZone", f"invalid timeZone: {spec.get('timeZone')}")
+            else:
+                self._recorder.event(cron, WARNING, "UnparseableSchedule", f"unparseable: {error}")
             return None
         due = self._due(cron, clock, now)
         upcoming = clock.next(now)
@@ -187,23 +188,6 @@ class CronJobController(Controller):
             _GROUP, "jobs", metadata["namespace"], metadata["name"], uid=metadata["uid"], propagation="Background"
         )
         self._recorder.event(cron, NORMAL, "SuccessfulDelete", f"Deleted job {metadata['name']}")
-
-    async def _write(self, cron: Object, status: Object) -> None:
-        if objects.same(status, cron.get("status") or {}):
-            return
-        metadata = cron["metadata"]
-
-        def change(live: Object) -> None:
-            if live["metadata"]["uid"] == metadata["uid"]:
-                live["status"] = status
-
-        try:
-            await self.client.update(
-                _GROUP, "cronjobs", metadata["namespace"], metadata["name"], change, subresource="status"
-            )
-        except StatusError as error:
-            if error.code != 404:
-                raise
 
 
 def _latest(clock: schedule.Schedule, begin: float, now: float) -> float | None:

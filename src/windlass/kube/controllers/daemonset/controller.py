@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from windlass.kube.api import objects, selectors
+from windlass.kube.api import objects
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
@@ -14,7 +14,7 @@ from windlass.kube.controllers import history, pod_state
 from windlass.kube.controllers.daemonset import placement
 from windlass.kube.controllers.deployment.scaling import resolve
 from windlass.kube.controllers.events import WARNING, EventRecorder
-from windlass.kube.controllers.ownership import Matches, OwnedIndex, claim
+from windlass.kube.controllers.ownership import OwnedIndex, claim, selector_of, takers
 from windlass.kube.controllers.pod_control import PodControl, at_once, is_namespace_ending, slow_start
 from windlass.kube.controllers.runner import Controller, Key
 
@@ -58,10 +58,8 @@ class DaemonSetController(Controller):
             if owner["kind"] == "DaemonSet":
                 self.queue.add((namespace, owner["name"]))
             return
-        labels = obj["metadata"].get("labels") or {}
-        for each in self.cache.list(_GROUP, "daemonsets", namespace):
-            if _matcher(each)(labels):
-                self.queue.add((namespace, each["metadata"]["name"]))
+        for key in takers(self.cache, _GROUP, "daemonsets", obj):
+            self.queue.add(key)
 
     def _node_changed(self, event: str, node: Object) -> None:
         name = node["metadata"]["name"]
@@ -77,8 +75,7 @@ class DaemonSetController(Controller):
         daemon_set = self.cache.get(_GROUP, "daemonsets", *key)
         if daemon_set is None:
             return None
-        matches = _matcher(daemon_set)
-        own = await claim(self.client, "", "pods", daemon_set, "daemonsets", matches, self._pods)
+        own = await claim(self.client, "", "pods", daemon_set, "daemonsets", selector_of(daemon_set), self._pods)
         if daemon_set["metadata"].get("deletionTimestamp"):
             return None
         revisions = self._revisions.owned(daemon_set["metadata"]["uid"])
@@ -253,26 +250,12 @@ class DaemonSetController(Controller):
         for name in ("collisionCount", "conditions"):
             if (daemon_set.get("status") or {}).get(name) is not None:
                 status[name] = daemon_set["status"][name]
-        if not objects.same(status, daemon_set.get("status") or {}):
-            await self._set_status(daemon_set, status)
+        await self.write_status(_GROUP, "daemonsets", daemon_set, status)
 
     async def _collide(self, daemon_set: Object) -> None:
         status = objects.copy(daemon_set.get("status") or {})
         status["collisionCount"] = int(status.get("collisionCount") or 0) + 1
-        await self._set_status(daemon_set, status)
-
-    async def _set_status(self, daemon_set: Object, status: Object) -> None:
-        uid = daemon_set["metadata"]["uid"]
-
-        def change(live: Object) -> Object:
-            if live["metadata"]["uid"] == uid:
-                live["status"] = status
-            return live
-
-        metadata = daemon_set["metadata"]
-        await self.client.update(
-            _GROUP, "daemonsets", metadata["namespace"], metadata["name"], change, subresource="status"
-        )
+        await self.write_status(_GROUP, "daemonsets", daemon_set, status)
 
 
 def _is_of(pod: Object, revision: str) -> bool:
@@ -281,7 +264,3 @@ def _is_of(pod: Object, revision: str) -> bool:
 
 def _path(pod: Object) -> str:
     return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-
-
-def _matcher(daemon_set: Object) -> Matches:
-    return selectors.label_matcher(selectors.from_label_selector(daemon_set["spec"].get("selector")) or ())

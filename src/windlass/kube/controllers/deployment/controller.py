@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from windlass.kube.api import objects, selectors
+from windlass.kube.api import objects
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
@@ -13,7 +13,7 @@ from windlass.kube.controllers import pod_state
 from windlass.kube.controllers.deployment import progress, revisions, scaling, strategies
 from windlass.kube.controllers.deployment.scaling import replicas_of
 from windlass.kube.controllers.events import NORMAL, WARNING, EventRecorder
-from windlass.kube.controllers.ownership import Matches, OwnedIndex, claim, controller_of
+from windlass.kube.controllers.ownership import OwnedIndex, claim, controller_of, selector_of, takers
 from windlass.kube.controllers.pod_control import is_namespace_ending
 from windlass.kube.controllers.runner import Controller, Key
 
@@ -46,10 +46,8 @@ class DeploymentController(Controller):
             if owner["kind"] == "Deployment":
                 self.queue.add((namespace, owner["name"]))
             return
-        labels = replica_set["metadata"].get("labels") or {}
-        for each in self.cache.list(_GROUP, "deployments", namespace):
-            if _matcher(each)(labels):
-                self.queue.add((namespace, each["metadata"]["name"]))
+        for key in takers(self.cache, _GROUP, "deployments", replica_set):
+            self.queue.add(key)
 
     def _pod_touched(self, owner: Object | None, pod: Object) -> None:
         """Recreate waits for the end of old pods."""
@@ -84,7 +82,7 @@ class DeploymentController(Controller):
 
     async def sets_of(self, deployment: Object) -> list[Object]:
         """The Deployment's replica sets. Raises StatusError."""
-        return await claim(self.client, _GROUP, _SETS, deployment, "deployments", _matcher(deployment), self._sets)
+        return await claim(self.client, _GROUP, _SETS, deployment, "deployments", selector_of(deployment), self._sets)
 
     def has_pods_left(self, sets: Iterable[Object]) -> bool:
         """Whether a pod of some replica sets still runs, or is on its way out."""
@@ -371,7 +369,3 @@ def _others(sets: Sequence[Object], new: Object | None) -> list[Object]:
 
 def _is_recreate(deployment: Object) -> bool:
     return (deployment["spec"].get("strategy") or {}).get("type") == _RECREATE
-
-
-def _matcher(deployment: Object) -> Matches:
-    return selectors.label_matcher(selectors.from_label_selector(deployment["spec"].get("selector")) or ())

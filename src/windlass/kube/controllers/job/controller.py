@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from windlass.kube.api import objects, selectors
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
 from windlass.kube.controllers.events import EventRecorder
 from windlass.kube.controllers.job import pods, run
 from windlass.kube.controllers.job.backoff import Failures
-from windlass.kube.controllers.ownership import Matches, OwnedIndex, claim
+from windlass.kube.controllers.ownership import OwnedIndex, claim, controller_of, selector_of, takers
 from windlass.kube.controllers.pod_control import PodControl, at_once, is_namespace_ending, slow_start
 from windlass.kube.controllers.runner import Controller, Key
 
@@ -59,10 +58,8 @@ class JobController(Controller):
         self._orphaned(pod)
         if pod["metadata"].get("deletionTimestamp"):
             return
-        labels = pod["metadata"].get("labels") or {}
-        for each in self.cache.list(_GROUP, "jobs", namespace):
-            if _matcher(each)(labels):
-                self.queue.add((namespace, each["metadata"]["name"]))
+        for key in takers(self.cache, _GROUP, "jobs", pod):
+            self.queue.add(key)
 
     def _orphaned(self, pod: Object) -> None:
         """A pod whose job is gone must not wait for it."""
@@ -83,7 +80,7 @@ class JobController(Controller):
             owned = self._index.owned(job["metadata"]["uid"])
             await self.untrack([each for each in owned if pods.is_tracked(each)])
             return None
-        await claim(self.client, "", "pods", job, "jobs", _matcher(job), self._index)
+        await claim(self.client, "", "pods", job, "jobs", selector_of(job), self._index)
         try:
             return await run.Pass(self, job, self._index.owned(job["metadata"]["uid"])).run()
         except StatusError as error:
@@ -92,7 +89,7 @@ class JobController(Controller):
             raise
 
     def _has_job(self, pod: Object) -> bool:
-        owner = next((each for each in pod["metadata"].get("ownerReferences") or () if each.get("controller")), None)
+        owner = controller_of(pod)
         if owner is None or owner["kind"] != "Job":
             return False
         job = self.cache.get(_GROUP, "jobs", pod["metadata"]["namespace"], owner["name"])
@@ -129,17 +126,7 @@ class JobController(Controller):
 
     async def write(self, job: Object, status: Object) -> Object:
         """See `Hands`."""
-        if objects.same(status, job.get("status") or {}):
-            return job
-        uid = job["metadata"]["uid"]
-
-        def change(live: Object) -> Object:
-            if live["metadata"]["uid"] == uid:
-                live["status"] = status
-            return live
-
-        namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
-        return await self.client.update(_GROUP, "jobs", namespace, name, change, subresource="status")
+        return await self.write_status(_GROUP, "jobs", job, status)
 
     def tell(self, job: Object, type: str, reason: str, message: str) -> None:
         """See `Hands`."""
@@ -152,7 +139,3 @@ class JobController(Controller):
     def set_failures(self, job: Object, failures: Failures) -> None:
         """See `Hands`."""
         self._failures[job["metadata"]["uid"]] = failures
-
-
-def _matcher(job: Object) -> Matches:
-    return selectors.label_matcher(selectors.from_label_selector(job["spec"].get("selector")) or ())

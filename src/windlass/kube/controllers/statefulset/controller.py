@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from windlass.kube.api import objects, selectors
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
 from windlass.kube.controllers import history, pod_state
 from windlass.kube.controllers.deployment.scaling import resolve
 from windlass.kube.controllers.events import NORMAL, WARNING, EventRecorder
-from windlass.kube.controllers.ownership import Matches, OwnedIndex, claim
+from windlass.kube.controllers.ownership import OwnedIndex, claim, selector_of, takers
 from windlass.kube.controllers.pod_control import is_namespace_ending
 from windlass.kube.controllers.runner import Controller, Key
 from windlass.kube.controllers.statefulset import identity
@@ -45,25 +44,27 @@ class StatefulSetController(Controller):
             if owner["kind"] == "StatefulSet":
                 self.queue.add((namespace, owner["name"]))
             return
-        labels = obj["metadata"].get("labels") or {}
-        for each in self.cache.list(_GROUP, "statefulsets", namespace):
-            if _matcher(each)(labels):
-                self.queue.add((namespace, each["metadata"]["name"]))
+        for key in takers(self.cache, _GROUP, "statefulsets", obj):
+            self.queue.add(key)
 
     async def reconcile(self, key: Key) -> float | None:
         """See `Controller`."""
         stateful_set = self.cache.get(_GROUP, "statefulsets", *key)
         if stateful_set is None:
             return None
-        matches = _matcher(stateful_set)
-        own = await claim(self.client, "", "pods", stateful_set, "statefulsets", matches, self._pods)
+        own = await claim(self.client, "", "pods", stateful_set, "statefulsets", selector_of(stateful_set), self._pods)
         if stateful_set["metadata"].get("deletionTimestamp"):
             return None
         revisions = self._revisions.owned(stateful_set["metadata"]["uid"])
         status = stateful_set.get("status") or {}
         revision, taken = await history.present(self.client, stateful_set, revisions, status.get("collisionCount"))
         if taken:
-            await self._write(stateful_set, {**status, "collisionCount": int(status.get("collisionCount") or 0) + 1})
+            await self.write_status(
+                _GROUP,
+                "statefulsets",
+                stateful_set,
+                {**status, "collisionCount": int(status.get("collisionCount") or 0) + 1},
+            )
             return 0.0
         try:
             found = _Pass(self, stateful_set, own, revision, revisions)
@@ -74,26 +75,11 @@ class StatefulSetController(Controller):
             raise
         own = self._pods.owned(stateful_set["metadata"]["uid"])
         wanted = found.status(own)
-        await self._write(stateful_set, wanted)
+        await self.write_status(_GROUP, "statefulsets", stateful_set, wanted)
         used = {wanted["currentRevision"], wanted["updateRevision"]}
         used |= {(each["metadata"].get("labels") or {}).get(history.HASH, "") for each in own}
         await history.forget(self.client, stateful_set, revisions, used)
         return wait
-
-    async def _write(self, stateful_set: Object, status: Object) -> None:
-        if objects.same(status, stateful_set.get("status") or {}):
-            return
-        uid = stateful_set["metadata"]["uid"]
-
-        def change(live: Object) -> Object:
-            if live["metadata"]["uid"] == uid:
-                live["status"] = status
-            return live
-
-        metadata = stateful_set["metadata"]
-        await self.client.update(
-            _GROUP, "statefulsets", metadata["namespace"], metadata["name"], change, subresource="status"
-        )
 
 
 class _Pass:
@@ -323,7 +309,3 @@ class _Pass:
 
 def _revision(pod: Object) -> str:
     return str((pod["metadata"].get("labels") or {}).get(history.HASH) or "")
-
-
-def _matcher(stateful_set: Object) -> Matches:
-    return selectors.label_matcher(selectors.from_label_selector(stateful_set["spec"].get("selector")) or ())

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from windlass.kube.api import objects
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
@@ -117,7 +116,7 @@ class PersistentVolumeBinder(Controller):
         if volume is not None and (volume["spec"].get("claimRef") is None or matching.is_for(volume, claim)):
             await self._bind(volume, claim)
         elif is_bound and (claim.get("status") or {}).get("phase") != "Lost":
-            await self._set_status(_CLAIMS, claim, {**(claim.get("status") or {}), "phase": "Lost"})
+            await self.write_status("", _CLAIMS, claim, {**(claim.get("status") or {}), "phase": "Lost"})
             message = "Bound claim has lost its PersistentVolume. Data on the volume is lost!"
             self._recorder.event(claim, WARNING, "ClaimLost", message)
 
@@ -163,7 +162,7 @@ class PersistentVolumeBinder(Controller):
             "accessModes": volume["spec"].get("accessModes") or [],
             "capacity": volume["spec"].get("capacity") or {},
         }
-        await self._set_status(_CLAIMS, claim, status)
+        await self.write_status("", _CLAIMS, claim, status)
 
     async def _provision(self, claim: Object, node: Object | None) -> None:
         storage_class = self._class_of(claim)
@@ -239,24 +238,7 @@ class PersistentVolumeBinder(Controller):
             await self.client.delete("", _VOLUMES, "", metadata["name"], uid=metadata["uid"])
 
     async def _set_phase(self, volume: Object, phase: str) -> None:
-        await self._set_status(_VOLUMES, volume, {**(volume.get("status") or {}), "phase": phase})
-
-    async def _set_status(self, plural: str, obj: Object, status: Object) -> None:
-        if objects.same(status, obj.get("status") or {}):
-            return
-        metadata = obj["metadata"]
-
-        def change(live: Object) -> None:
-            if live["metadata"]["uid"] == metadata["uid"]:
-                live["status"] = status
-
-        try:
-            await self.client.update(
-                "", plural, metadata.get("namespace", ""), metadata["name"], change, subresource="status"
-            )
-        except StatusError as error:
-            if error.code != 404:
-                raise
+        await self.write_status("", _VOLUMES, volume, {**(volume.get("status") or {}), "phase": phase})
 
 
 def _directory(claim: Object, storage_class: Object, node: Object) -> Object:
