@@ -131,9 +131,7 @@ class NodeLifecycleController(Controller):
         await self.client.update("", "nodes", "", node["metadata"]["name"], change)
 
     def _all_silent(self) -> bool:
-        return all(
-            (pod_state.condition(each, "Ready") or {}).get("status") != "True" for each in self.cache.list("", "nodes")
-        )
+        return not any(pod_state.is_true(each, "Ready") for each in self.cache.list("", "nodes"))
 
     async def _unready_pods(self, name: str) -> None:
         """Nobody should go to pods of which nothing is known."""

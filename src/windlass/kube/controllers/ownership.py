@@ -19,17 +19,20 @@ Matches = Callable[[Mapping[str, str]], bool]
 _GONE: Final = (404, 409)
 
 
-def owner_reference(owner: Object) -> Object:
-    """The reference by which an object is controlled and goes with its owner."""
+def plain_reference(owner: Object) -> Object:
+    """The reference by which an object goes with its owner, and nothing more."""
     metadata = owner["metadata"]
     return {
         "apiVersion": owner["apiVersion"],
         "kind": owner["kind"],
         "name": metadata["name"],
         "uid": metadata["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
     }
+
+
+def owner_reference(owner: Object) -> Object:
+    """The reference by which an object is controlled and goes with its owner."""
+    return plain_reference(owner) | {"controller": True, "blockOwnerDeletion": True}
 
 
 def controller_of(obj: Object) -> Object | None:

@@ -72,11 +72,8 @@ def is_namespace_ending(error: StatusError) -> bool:
     return any(each.get("reason") == _NAMESPACE_TERMINATING for each in causes)
 
 
-async def slow_start(count: int, make: Callable[[int], Awaitable[Any]]) -> int:
+async def slow_start(count: int, make: Callable[[int], Awaitable[Any]]) -> None:
     """Do something `count` times: once, then twice as many at once each time that all went well.
-
-    Returns:
-        How many were done.
 
     Raises:
         StatusError: the first failure; what had not been begun by then is left.
@@ -84,13 +81,9 @@ async def slow_start(count: int, make: Callable[[int], Awaitable[Any]]) -> int:
     done, size = 0, 1
     while done < count:
         batch = range(done, min(done + size, count))
-        results = await asyncio.gather(*(make(number) for number in batch), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await at_once([make(number) for number in batch])
         done += len(batch)
         size *= 2
-    return done
 
 
 async def at_once(work: Sequence[Awaitable[T]]) -> list[T]:

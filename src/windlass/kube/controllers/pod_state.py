@@ -35,10 +35,24 @@ def condition(obj: Object, kind: str) -> Object | None:
     return next((each for each in conditions if each["type"] == kind), None)
 
 
+def is_true(obj: Object, kind: str) -> bool:
+    """Whether a condition of an object's status is true."""
+    found = condition(obj, kind)
+    return found is not None and bool(found["status"] == "True")
+
+
 def is_ready(pod: Object) -> bool:
     """Whether a pod is ready to serve."""
-    found = condition(pod, "Ready")
-    return found is not None and found["status"] == "True"
+    return is_true(pod, "Ready")
+
+
+def claims_of(pod: Object) -> list[str]:
+    """The names of the persistent volume claims that a pod uses, its ephemeral ones included."""
+    return [
+        (each.get("persistentVolumeClaim") or {}).get("claimName") or f"{pod['metadata']['name']}-{each['name']}"
+        for each in pod["spec"].get("volumes") or ()
+        if each.get("persistentVolumeClaim") or each.get("ephemeral")
+    ]
 
 
 def ready_since(pod: Object) -> int:

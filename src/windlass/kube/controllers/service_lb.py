@@ -118,7 +118,7 @@ def _addresses(node: Object) -> list[str]:
     """The addresses by which a node is reached from outside: its external ones, else the internal ones."""
     if _EXCLUDED in (node["metadata"].get("labels") or {}):
         return []
-    if (pod_state.condition(node, "Ready") or {}).get("status") != "True":
+    if not pod_state.is_true(node, "Ready"):
         return []
     listed = (node.get("status") or {}).get("addresses") or ()
     external = [each["address"] for each in listed if each["type"] == "ExternalIP"]

@@ -40,7 +40,7 @@ class TTLAfterFinishedController(Controller):
 
 def _ended_at(job: Object) -> int | None:
     for kind in (COMPLETE, FAILED):
-        found = pod_state.condition(job, kind)
-        if found is not None and found["status"] == "True":
+        found = pod_state.condition(job, kind) or {}
+        if found.get("status") == "True":
             return objects.seconds(found["lastTransitionTime"])
     return None

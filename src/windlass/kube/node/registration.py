@@ -20,13 +20,13 @@ from windlass.kube.node import address
 from windlass.kube.node.capacity import Machine
 from windlass.kube.node.images import PodImages
 from windlass.kube.node.settings import NodeSettings
+from windlass.kube.node.storage import STORAGE_PATH
 
 Object = dict[str, Any]
 log = logging.getLogger("windlass.kube.node")
 
 LEASE_NAMESPACE: Final = "kube-node-lease"
 _LEASE_SECONDS = 40
-_STORAGE_PATH: Final = "windlass.dev/storage-path"
 STORAGE: Final = "storage"
 _RENEW_SECONDS = 10.0
 _STATUS_SECONDS = 300.0
@@ -104,7 +104,7 @@ class Registration:
             "kubernetes.io/os": "linux",
             **settings.labels,
         }
-        annotations = {_STORAGE_PATH: str(settings.data_dir / STORAGE)}
+        annotations = {STORAGE_PATH: str(settings.data_dir / STORAGE)}
         node: Object = {
             "apiVersion": "v1",
             "kind": "Node",

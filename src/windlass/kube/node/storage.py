@@ -16,8 +16,11 @@ from windlass.kube.client import SharedCache
 Object = dict[str, Any]
 log = logging.getLogger("windlass.kube.node")
 
-_PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
 PROVISIONER: Final = "windlass.dev/local-path"
+# Annotations: of volumes who made them and for which node, of nodes where their volumes' directories are.
+PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
+NODE: Final = "windlass.dev/node"
+STORAGE_PATH: Final = "windlass.dev/storage-path"
 
 
 class LocalStorage:
@@ -43,8 +46,8 @@ class LocalStorage:
         annotations = metadata.get("annotations") or {}
         if (
             event != "DELETED"
-            or annotations.get(_PROVISIONED_BY) != PROVISIONER
-            or annotations.get("windlass.dev/node") != self._node
+            or annotations.get(PROVISIONED_BY) != PROVISIONER
+            or annotations.get(NODE) != self._node
             or spec.get("persistentVolumeReclaimPolicy") != "Delete"
         ):
             return

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from windlass.kube.api import quantity, selectors
 from windlass.kube.api.identity import Requirement
 from windlass.kube.api.selectors import Matcher
+from windlass.kube.controllers import pod_state
 from windlass.kube.node import resources
 
 Object = dict[str, Any]
@@ -85,11 +86,7 @@ class PodInfo:
         self.tolerations: Sequence[Object] = spec.get("tolerations") or ()
         self.ports = _ports(spec)
         self.images = [each["image"] for each in resources.containers(spec) if each.get("image")]
-        self.claims = [
-            (volume.get("persistentVolumeClaim") or {}).get("claimName") or f"{metadata['name']}-{volume['name']}"
-            for volume in spec.get("volumes") or ()
-            if volume.get("persistentVolumeClaim") or volume.get("ephemeral")
-        ]
+        self.claims = pod_state.claims_of(pod)
         self.selector: Mapping[str, str] = spec.get("nodeSelector") or {}
         affinity = spec.get("affinity") or {}
         nodes = [each for each in (affinity.get("nodeAffinity"), added_affinity) if each]

@@ -51,7 +51,6 @@ class SchedulingQueue:
         self._places: dict[str, str] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._arrived = asyncio.Event()
-        self._cycle = 0
         self._moved_at = 0
 
     def __len__(self) -> int:

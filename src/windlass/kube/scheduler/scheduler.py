@@ -26,6 +26,7 @@ import numpy as np
 from windlass.kube.api import times
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import APIClient
+from windlass.kube.controllers import disruption_target
 from windlass.kube.controllers.events import NORMAL, WARNING, EventRecorder
 from windlass.kube.scheduler import filters, preemption, scores, volumes
 from windlass.kube.scheduler.configuration import DEFAULT_NAME, Configuration
@@ -377,13 +378,8 @@ class Scheduler:
 
     async def _evict(self, victim: PodInfo, info: PodInfo, node: str) -> None:
         message = f"{info.scheduler}: preempting to accommodate a higher priority pod"
-
-        def mark(live: Object) -> None:
-            if live["metadata"]["uid"] == victim.uid:
-                _set_condition(live, "DisruptionTarget", "True", "PreemptionByScheduler", message)
-
         with contextlib.suppress(StatusError):
-            await self._client.update("", "pods", victim.namespace, victim.name, mark, subresource="status")
+            await disruption_target.mark(self._client, victim.pod, "PreemptionByScheduler", message)
             await self._client.delete("", "pods", victim.namespace, victim.name, uid=victim.uid)
             by = f"Preempted by pod {info.uid} on node {node}"
             self._recorders[info.scheduler].event(victim.pod, NORMAL, "Preempted", by)
@@ -392,7 +388,7 @@ class Scheduler:
         def change(live: Object) -> None:
             if live["metadata"]["uid"] != info.uid or live["spec"].get("nodeName"):
                 return
-            _set_condition(live, "PodScheduled", "False", reason, message)
+            _set_unscheduled(live, reason, message)
             if node:
                 live["status"]["nominatedNodeName"] = node
 
@@ -406,20 +402,20 @@ class Scheduler:
             await self._tell(info, "SchedulingGated", message)
 
 
-def _set_condition(pod: Object, kind: str, status: str, reason: str, message: str) -> None:
+def _set_unscheduled(pod: Object, reason: str, message: str) -> None:
+    """Say in a pod's condition PodScheduled why it has no node."""
     conditions = pod.setdefault("status", {}).setdefault("conditions", [])
-    before = next((each for each in conditions if each["type"] == kind), None)
+    before = next((each for each in conditions if each["type"] == "PodScheduled"), None)
     now = times.format_time(time.time())
-    same = before is not None and before["status"] == status
     found = {
-        "type": kind,
-        "status": status,
+        "type": "PodScheduled",
+        "status": "False",
         "lastProbeTime": None,
-        "lastTransitionTime": before["lastTransitionTime"] if before is not None and same else now,
+        "lastTransitionTime": before["lastTransitionTime"] if before and before["status"] == "False" else now,
         "reason": reason,
         "message": message,
     }
-    pod["status"]["conditions"] = [each for each in conditions if each["type"] != kind] + [found]
+    pod["status"]["conditions"] = [each for each in conditions if each["type"] != "PodScheduled"] + [found]
 
 
 def _spec_changed(before: Object, after: Object) -> bool:

@@ -13,7 +13,7 @@ from windlass.kube.api.flowcontrol import defaults as flow_defaults
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
-from windlass.kube.controllers.storage.binder import PROVISIONER
+from windlass.kube.node.storage import PROVISIONER
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _RBAC = "rbac.authorization.k8s.io"

@@ -69,7 +69,7 @@ class CronJobController(Controller):
             metadata = job["metadata"]
             if metadata["uid"] not in before or metadata["uid"] in running:
                 continue
-            ending = COMPLETE if _ended(job, COMPLETE) else "Failed"
+            ending = COMPLETE if pod_state.is_true(job, COMPLETE) else "Failed"
             message = f"Saw completed job: {metadata['name']}, condition: {ending}"
             self._recorder.event(cron, NORMAL, "SawCompletedJob", message)
             done = job["status"].get("completionTime")
@@ -177,7 +177,7 @@ class CronJobController(Controller):
         ):
             if limit is None:
                 continue
-            ended = [each for each in jobs if _ended(each, kind)]
+            ended = [each for each in jobs if pod_state.is_true(each, kind)]
             ended.sort(key=lambda each: str(each["status"].get("startTime") or ""))
             for job in ended[: max(len(ended) - int(limit), 0)]:
                 await self._delete(cron, job)
@@ -195,11 +195,6 @@ def _latest(clock: schedule.Schedule, begin: float, now: float) -> float | None:
     while moment is not None and moment <= now:
         found, moment = moment, clock.next(moment)
     return found
-
-
-def _ended(job: Object, kind: str) -> bool:
-    found = pod_state.condition(job, kind)
-    return found is not None and bool(found["status"] == "True")
 
 
 def _reference(job: Object) -> Object:

@@ -146,14 +146,9 @@ def judge(deployment: Object, sets: Sequence[Object], new: Object | None) -> Obj
         elif (left := deadline_in(deployment, status)) is not None and left <= 0:
             message = f"{subject} has timed out progressing."
             set_condition(status, condition(PROGRESSING, "False", TIMED_OUT, message))
-    failures = [
-        found
-        for each in ([new] if new is not None else [], sets)
-        for one in each
-        if (found := pod_state.condition(one, FAILURE)) is not None
-    ]
-    if failures:
-        first = failures[0]
+    ordered = [*([new] if new is not None else []), *sets]
+    failures = (found for each in ordered if (found := pod_state.condition(each, FAILURE)) is not None)
+    if (first := next(failures, None)) is not None:
         set_condition(status, condition(FAILURE, first["status"], first.get("reason", ""), first.get("message", "")))
     else:
         drop_condition(status, FAILURE)

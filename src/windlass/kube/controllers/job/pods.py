@@ -6,6 +6,7 @@ from typing import Final
 
 from windlass.kube.api import objects
 from windlass.kube.api.resource import Object
+from windlass.kube.controllers import pod_state
 from windlass.kube.controllers.job import policies
 
 FINALIZER: Final = "batch.kubernetes.io/job-tracking"
@@ -14,24 +15,9 @@ FAILURES: Final = "batch.kubernetes.io/job-index-failure-count"
 IGNORED_FAILURES: Final = "batch.kubernetes.io/job-index-ignored-failure-count"
 
 
-def phase(pod: Object) -> str:
-    """Where in its life a pod is."""
-    return str((pod.get("status") or {}).get("phase") or "")
-
-
-def is_over(pod: Object) -> bool:
-    """Whether nothing of a pod runs or will run."""
-    return phase(pod) in ("Failed", "Succeeded")
-
-
-def is_active(pod: Object) -> bool:
-    """Whether a pod runs, or will."""
-    return not is_over(pod) and not pod["metadata"].get("deletionTimestamp")
-
-
 def is_terminating(pod: Object) -> bool:
     """Whether a pod is on its way out, and not there yet."""
-    return not is_over(pod) and bool(pod["metadata"].get("deletionTimestamp"))
+    return pod_state.is_terminating(pod) and not pod_state.is_over(pod)
 
 
 def is_tracked(pod: Object) -> bool:
@@ -46,7 +32,7 @@ def replaces_failed_alone(spec: Object) -> bool:
 
 def is_failed(pod: Object, spec: Object) -> bool:
     """Whether a job takes a pod as failed: also one that somebody deletes, which may never get that far."""
-    if phase(pod) == "Failed":
+    if pod_state.phase(pod) == "Failed":
         return True
     return not replaces_failed_alone(spec) and is_terminating(pod)
 
@@ -85,9 +71,9 @@ def finished_at(pod: Object) -> int:
     ends = [(each.get("terminated") or {}).get("finishedAt") for each in states]
     if ends and all(ends):
         return max(objects.seconds(each) for each in ends if each)
-    for condition in status.get("conditions") or ():
-        if condition["type"] == "Ready" and condition["status"] == "False" and condition.get("lastTransitionTime"):
-            return objects.seconds(condition["lastTransitionTime"])
+    ready = pod_state.condition(pod, "Ready")
+    if ready is not None and ready["status"] == "False" and ready.get("lastTransitionTime"):
+        return objects.seconds(ready["lastTransitionTime"])
     if metadata.get("deletionTimestamp"):
         return objects.seconds(metadata["deletionTimestamp"]) - int(metadata.get("deletionGracePeriodSeconds") or 0)
     return objects.seconds(metadata["creationTimestamp"])

@@ -54,10 +54,7 @@ class Hands(Protocol):
 
 def is_over(job: Object) -> bool:
     """Whether a job is complete or has failed."""
-    return any(
-        (found := pod_state.condition(job, kind)) is not None and found["status"] == "True"
-        for kind in (COMPLETE, FAILED)
-    )
+    return pod_state.is_true(job, COMPLETE) or pod_state.is_true(job, FAILED)
 
 
 class Pass:
@@ -75,12 +72,13 @@ class Pass:
         listed = tracking.uncounted(self._status)
         known = listed["succeeded"] | listed["failed"]
         new = [each for each in own if pods.is_tracked(each) and each["metadata"]["uid"] not in known]
-        self._new_succeeded = [each for each in new if pods.phase(each) == "Succeeded"]
+        self._new_succeeded = [each for each in new if pod_state.phase(each) == "Succeeded"]
         self._new_failed = [
-            each for each in new if each not in self._new_succeeded and pods.is_failed(each, self._spec)
+            each for each in new if pod_state.phase(each) != "Succeeded" and pods.is_failed(each, self._spec)
         ]
         counted = [each for each in self._new_failed if self._verdict(each).counts]
-        self._active = [each for each in own if pods.is_active(each)]
+        self._ended = {each["metadata"]["uid"] for each in (*self._new_succeeded, *self._new_failed)}
+        self._running = [each for each in own if pod_state.is_active(each)]
         self._terminating = [each for each in own if pods.is_terminating(each)]
         self._succeeded = int(self._status.get("succeeded") or 0) + len(listed["succeeded"]) + len(self._new_succeeded)
         self._failed = int(self._status.get("failed") or 0) + len(listed["failed"]) + len(counted)
@@ -88,7 +86,7 @@ class Pass:
         self._done: indexes.Indexes = frozenset()
         self._lost: indexes.Indexes = frozenset()
         if self._is_indexed:
-            ended = [each for each in own if pods.phase(each) == "Succeeded"]
+            ended = [each for each in own if pod_state.phase(each) == "Succeeded"]
             self._done = tracking.completed(self._status, self._spec, ended)
             self._succeeded = len(self._done)
             self._lost = self._failed_indexes()
@@ -125,8 +123,7 @@ class Pass:
         ending = self._ending()
         wait = None
         if ending is not None or is_suspended:
-            unwanted = [each for each in self._active if not self._has_ended(each)]
-            await self._hands.delete(self._job, unwanted)
+            await self._hands.delete(self._job, self._running)
             if is_suspended and ending is None:
                 self._tell_suspended(True)
         else:
@@ -135,9 +132,6 @@ class Pass:
         await self._record(ending)
         self._hands.set_failures(self._job, failures)
         return self._soonest(wait)
-
-    def _has_ended(self, pod: Object) -> bool:
-        return pod in self._new_succeeded or pod in self._new_failed
 
     def _ending(self) -> Ending | None:
         told = pod_state.condition(self._job, FAILURE_TARGET)
@@ -157,7 +151,7 @@ class Pass:
         per_index = spec.get("backoffLimitPerIndex") is not None
         limit = int(spec.get("backoffLimit", 6))
         restarts = (
-            sum(map(_restarts, self._active)) if spec["template"]["spec"].get("restartPolicy") == "OnFailure" else 0
+            sum(map(_restarts, self._running)) if spec["template"]["spec"].get("restartPolicy") == "OnFailure" else 0
         )
         if (self._counted_failed and self._failed > limit) or (restarts and restarts > limit):
             return Ending(FAILED, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
@@ -184,8 +178,7 @@ class Pass:
             if met:
                 return Ending(COMPLETE, "SuccessPolicy", met)
         wanted = spec.get("completions")
-        active = [each for each in self._active if not self._has_ended(each)]
-        if bool(self._succeeded) and not active if wanted is None else self._succeeded >= int(wanted):
+        if bool(self._succeeded) and not self._running if wanted is None else self._succeeded >= int(wanted):
             return Ending(COMPLETE, "CompletionsReached", "Reached expected number of succeeded pods")
         return None
 
@@ -194,7 +187,7 @@ class Pass:
     async def _manage(self, failures: Failures) -> float | None:
         """Have as many pods as the job wants now; seconds until more may come."""
         spec, job = self._spec, self._job
-        active = [each for each in self._active if not self._has_ended(each)]
+        active = self._running
         parallel = int(spec.get("parallelism", 1))
         if spec.get("completions") is None:
             wanted = len(active) if self._succeeded else parallel
@@ -208,7 +201,8 @@ class Pass:
             )
             unwanted = unwanted[: len(active) - wanted]
             await self._hands.delete(job, unwanted)
-            self._active = [each for each in self._active if each not in unwanted]
+            gone = {each["metadata"]["uid"] for each in unwanted}
+            self._running = [each for each in active if each["metadata"]["uid"] not in gone]
             return None
         occupied = len(active)
         if pods.replaces_failed_alone(spec):
@@ -260,10 +254,7 @@ class Pass:
 
     async def _record(self, ending: Ending | None) -> None:
         status = self._status
-        # When a job ends, what is on its way out counts as failed: nobody waits for it.
-        failed = list(self._counted_failed)
-        tracking.enlist(status, self._new_succeeded, failed)
-        ended = [*self._new_succeeded, *self._new_failed]
+        tracking.enlist(status, self._new_succeeded, self._counted_failed)
         if self._is_indexed:
             _set(status, "completedIndexes", indexes.format(self._done))
             if self._spec.get("backoffLimitPerIndex") is not None:
@@ -272,13 +263,15 @@ class Pass:
             self._set_condition(CRITERIA_MET if ending.kind == COMPLETE else FAILURE_TARGET, ending)
         self._count()
         self._job = await self._hands.write(self._job, status)
+        listed = tracking.uncounted(status)
+        counted = self._ended | listed["succeeded"] | listed["failed"]
         await self._hands.untrack(
-            [each for each in self._own if pods.is_tracked(each) and (each in ended or self._is_listed(each))]
+            [each for each in self._own if pods.is_tracked(each) and each["metadata"]["uid"] in counted]
         )
         if ending is None:
             return
         # The job is over when none of its pods is left that could still do something.
-        if any(not self._has_ended(each) for each in (*self._active, *self._terminating)):
+        if self._running or any(each["metadata"]["uid"] not in self._ended for each in self._terminating):
             return
         status = self._status = objects.copy(self._job.get("status") or {})
         tracking.settle(status, {})
@@ -294,15 +287,10 @@ class Pass:
         else:
             self._hands.tell(self._job, "Warning", ending.reason, ending.message)
 
-    def _is_listed(self, pod: Object) -> bool:
-        listed = tracking.uncounted(self._status)
-        return pod["metadata"]["uid"] in listed["succeeded"] | listed["failed"]
-
     def _count(self) -> None:
         status = self._status
-        active = [each for each in self._active if not self._has_ended(each)]
-        status["active"] = len(active)
-        status["ready"] = sum(map(pod_state.is_ready, active))
+        status["active"] = len(self._running)
+        status["ready"] = sum(map(pod_state.is_ready, self._running))
         status["terminating"] = len(self._terminating)
         self._tidy(status)
 

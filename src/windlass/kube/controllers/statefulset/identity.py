@@ -10,6 +10,7 @@ from typing import Final
 from windlass.kube.api import objects
 from windlass.kube.api.resource import Object
 from windlass.kube.controllers import history
+from windlass.kube.controllers.ownership import plain_reference
 from windlass.kube.controllers.pod_control import pod_of
 
 POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
@@ -85,17 +86,7 @@ def owners(stateful_set: Object, references: list[Object], pod: Object | None, *
     uids = {stateful_set["metadata"]["uid"]} | ({pod["metadata"]["uid"]} if pod is not None else set())
     found = [each for each in references if each["uid"] not in uids]
     if policy.get("whenScaled") == "Delete" and scaled_away and pod is not None:
-        return [*found, _reference(pod)]
+        return [*found, plain_reference(pod)]
     if policy.get("whenDeleted") == "Delete":
-        found.append(_reference(stateful_set))
+        found.append(plain_reference(stateful_set))
     return found
-
-
-def _reference(owner: Object) -> Object:
-    metadata = owner["metadata"]
-    return {
-        "apiVersion": owner["apiVersion"],
-        "kind": owner["kind"],
-        "name": metadata["name"],
-        "uid": metadata["uid"],
-    }

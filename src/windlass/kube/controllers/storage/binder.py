@@ -18,12 +18,10 @@ from windlass.kube.client import Client
 from windlass.kube.controllers.events import NORMAL, WARNING, EventRecorder
 from windlass.kube.controllers.runner import Controller, Key
 from windlass.kube.controllers.storage import matching
+from windlass.kube.node.storage import NODE, PROVISIONED_BY, PROVISIONER, STORAGE_PATH
 
-PROVISIONER: Final = "windlass.dev/local-path"
-STORAGE_PATH: Final = "windlass.dev/storage-path"
 _CLAIMS, _VOLUMES = "persistentvolumeclaims", "persistentvolumes"
 _SELECTED_NODE: Final = "volume.kubernetes.io/selected-node"
-_PROVISIONED_BY: Final = "pv.kubernetes.io/provisioned-by"
 _BOUND: Final = "pv.kubernetes.io/bound-by-controller"
 _COMPLETED: Final = "pv.kubernetes.io/bind-completed"
 _WAITS: Final = "WaitForFirstConsumer"
@@ -232,7 +230,7 @@ class PersistentVolumeBinder(Controller):
         await self._set_phase(volume, "Released")
         if volume["spec"].get("persistentVolumeReclaimPolicy") != "Delete":
             return
-        provisioner = (volume["metadata"].get("annotations") or {}).get(_PROVISIONED_BY)
+        provisioner = (volume["metadata"].get("annotations") or {}).get(PROVISIONED_BY)
         if provisioner == PROVISIONER and not volume["metadata"].get("deletionTimestamp"):
             metadata = volume["metadata"]
             await self.client.delete("", _VOLUMES, "", metadata["name"], uid=metadata["uid"])
@@ -253,7 +251,7 @@ def _directory(claim: Object, storage_class: Object, node: Object) -> Object:
         "kind": "PersistentVolume",
         "metadata": {
             "name": name,
-            "annotations": {_PROVISIONED_BY: PROVISIONER, "windlass.dev/node": node["metadata"]["name"]},
+            "annotations": {PROVISIONED_BY: PROVISIONER, NODE: node["metadata"]["name"]},
         },
         "spec": {
             "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]},

@@ -17,15 +17,6 @@ _CLAIM_FINALIZER: Final = "kubernetes.io/pvc-protection"
 _VOLUME_FINALIZER: Final = "kubernetes.io/pv-protection"
 
 
-def claims_of(pod: Object) -> list[str]:
-    """The names of the claims that a pod uses."""
-    return [
-        (each.get("persistentVolumeClaim") or {}).get("claimName") or f"{pod['metadata']['name']}-{each['name']}"
-        for each in pod["spec"].get("volumes") or ()
-        if each.get("persistentVolumeClaim") or each.get("ephemeral")
-    ]
-
-
 class _Protection(Controller):
     plural = ""
     finalizer = ""
@@ -73,7 +64,7 @@ class ClaimProtectionController(_Protection):
         """See `_Protection`."""
         namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
         return any(
-            not pod_state.is_over(pod) and pod["spec"].get("nodeName") and name in claims_of(pod)
+            not pod_state.is_over(pod) and pod["spec"].get("nodeName") and name in pod_state.claims_of(pod)
             for pod in self.cache.list("", "pods", namespace)
         )
 
@@ -95,4 +86,4 @@ class VolumeProtectionController(_Protection):
 
 
 def _claims_as_keys(pod: Object) -> Iterable[Key]:
-    return [(pod["metadata"]["namespace"], name) for name in claims_of(pod)]
+    return [(pod["metadata"]["namespace"], name) for name in pod_state.claims_of(pod)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+from windlass.kube.node.storage import PROVISIONED_BY
 from windlass.kube.node.volumes import ownership
 from windlass.kube.node.volumes.volume import EVERYBODY, Context, Mounted, Object, VolumeError
 
@@ -39,7 +40,7 @@ async def mount(context: Context, volume: Object) -> Mounted:
         raise VolumeError(f'persistentvolume "{bound}" is of kind {", ".join(kinds) or "unknown"}: not supported')
     path = (local or host)["path"]
     # Who made a volume on a directory said so by its type or, for our own storage class, by an annotation.
-    may_make = (host or {}).get("type") == "DirectoryOrCreate" or "pv.kubernetes.io/provisioned-by" in (
+    may_make = (host or {}).get("type") == "DirectoryOrCreate" or PROVISIONED_BY in (
         found["metadata"].get("annotations") or {}
     )
     await asyncio.to_thread(_prepare, context, path, may_make=may_make)
