@@ -51,7 +51,7 @@ class TaintEvictionController(Controller):
         super().__init__(client)
         self._recorder = EventRecorder(self.client, "taint-eviction-controller")
         self._first_seen: dict[tuple[str, str, str], float] = {}
-        self._told: set[str] = set()
+        self._told: set[Key] = set()
         self._taints: dict[str, Any] = {}
 
     def subscribe(self) -> None:
@@ -64,7 +64,10 @@ class TaintEvictionController(Controller):
         taints = [] if event == "DELETED" else _no_execute(node)
         if taints == self._taints.get(name, []):
             return
-        self._taints[name] = taints
+        if taints:
+            self._taints[name] = taints
+        else:
+            del self._taints[name]
         for pod in self.cache.list("", "pods"):
             if pod["spec"].get("nodeName") == name:
                 self.queue.add((pod["metadata"]["namespace"], pod["metadata"]["name"]))
@@ -78,21 +81,22 @@ class TaintEvictionController(Controller):
         """See `Controller`."""
         pod = self.cache.get("", "pods", *key)
         if pod is None or not pod["spec"].get("nodeName") or pod_state.is_terminating(pod):
+            self._told.discard(key)
             return None
         node = self.cache.get("", "nodes", "", pod["spec"]["nodeName"])
         taints = _no_execute(node) if node is not None else []
-        uid, now = pod["metadata"]["uid"], time.time()
+        now = time.time()
         left = seconds_left(pod, taints, self._since(pod["spec"]["nodeName"], taints, now), now)
         path = f"{key[0]}/{key[1]}"
         if left is None:
-            if uid in self._told:
-                self._told.discard(uid)
+            if key in self._told:
+                self._told.discard(key)
                 self._recorder.event(pod, NORMAL, "TaintManagerEviction", f"Cancelling deletion of Pod {path}")
             return None
         if left > 0:
-            self._told.add(uid)
+            self._told.add(key)
             return left
-        self._told.discard(uid)
+        self._told.discard(key)
         self._recorder.event(pod, NORMAL, "TaintManagerEviction", f"Marking for deletion Pod {path}")
         await self._evict(pod)
         return None

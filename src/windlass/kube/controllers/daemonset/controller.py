@@ -64,9 +64,12 @@ class DaemonSetController(Controller):
     def _node_changed(self, event: str, node: Object) -> None:
         name = node["metadata"]["name"]
         state = (node["metadata"].get("labels"), (node.get("spec") or {}).get("taints"))
-        if event != "DELETED" and self._nodes.get(name) == state:
+        if event == "DELETED":
+            self._nodes.pop(name, None)
+        elif self._nodes.get(name) == state:
             return  # a heartbeat
-        self._nodes[name] = state
+        else:
+            self._nodes[name] = state
         for each in self.cache.list(_GROUP, "daemonsets"):
             self.queue.add((each["metadata"]["namespace"], each["metadata"]["name"]))
 
@@ -74,6 +77,8 @@ class DaemonSetController(Controller):
         """See `Controller`."""
         daemon_set = self.cache.get(_GROUP, "daemonsets", *key)
         if daemon_set is None:
+            known = {each["metadata"]["uid"] for each in self.cache.list(_GROUP, "daemonsets")}
+            self._backoff = {place: wait for place, wait in self._backoff.items() if place[0] in known}
             return None
         own = await claim(self.client, "", "pods", daemon_set, "daemonsets", selector_of(daemon_set), self._pods)
         if daemon_set["metadata"].get("deletionTimestamp"):
