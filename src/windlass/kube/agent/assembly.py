@@ -26,6 +26,7 @@ from windlass.kube.agent import authority, certificates
 from windlass.kube.agent.arguments import Arguments
 from windlass.kube.agent.certificates import Kind, NodeCertificates
 from windlass.kube.agent.configuration import ClusterConfiguration
+from windlass.kube.api.endpointslices import service_of
 from windlass.kube.api.reader import Listener, Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.node.rooms import shown_in_volumes
@@ -205,9 +206,7 @@ async def _ensure(held: NodeCertificates, kind: Kind, servers: Servers, credenti
 
 
 def _is_of_servers(endpoint_slice: Object) -> bool:
-    metadata = endpoint_slice["metadata"]
-    labels = metadata.get("labels") or {}
-    return metadata.get("namespace") == "default" and labels.get("kubernetes.io/service-name") == "kubernetes"
+    return service_of(endpoint_slice) == ("default", "kubernetes")
 
 
 def _urls_of(endpoint_slice: Object) -> Iterable[str]:

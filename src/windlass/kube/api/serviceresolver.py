@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from windlass.kube.api.endpointslices import GROUP, PLURAL, service_of
 from windlass.kube.api.reader import Reader
 
 
@@ -33,8 +34,8 @@ class ServiceResolver:
         if spec.get("type") == "ExternalName":
             return spec.get("externalName", ""), port
         found: list[tuple[str, int]] = []
-        for each in self._reader.list("discovery.k8s.io", "endpointslices", namespace):
-            if (each["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == name:
+        for each in self._reader.list(GROUP, PLURAL, namespace):
+            if service_of(each) == (namespace, name):
                 found += _of_slice(each, wanted)
         if not found:
             endpoints = self._reader.get("", "endpoints", namespace, name)

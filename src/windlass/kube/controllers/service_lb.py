@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from windlass.kube.api import objects
+from windlass.kube.api.endpointslices import GROUP, PLURAL, service_of
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import Client
@@ -20,8 +21,6 @@ from windlass.kube.controllers.events import NORMAL, EventRecorder
 from windlass.kube.controllers.runner import Controller, Key
 
 _EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
-_SERVICE_NAME: Final = "kubernetes.io/service-name"
-_SLICES: Final = ("discovery.k8s.io", "endpointslices")
 
 
 class ServiceLBController(Controller):
@@ -38,7 +37,7 @@ class ServiceLBController(Controller):
         """See `Controller`."""
         self.watch("", "services")
         self.listen("", "nodes", self._node_changed)
-        self.watch(*_SLICES, self._of_slice)
+        self.watch(GROUP, PLURAL, self._of_slice)
 
     def _node_changed(self, event: str, node: Object) -> None:
         name = node["metadata"]["name"]
@@ -50,12 +49,9 @@ class ServiceLBController(Controller):
                     self.queue.add((service["metadata"]["namespace"], service["metadata"]["name"]))
 
     def _of_slice(self, slice_: Object) -> Iterable[Key]:
-        metadata = slice_["metadata"]
-        name = str((metadata.get("labels") or {}).get(_SERVICE_NAME, ""))
-        service = self.cache.get("", "services", metadata["namespace"], name) if name else None
-        if service is None or not _is_balanced(service) or not _is_local(service):
-            return ()
-        return [(metadata["namespace"], name)]
+        key = service_of(slice_)
+        service = self.cache.get("", "services", *key) if key else None
+        return [key] if key and service and _is_balanced(service) and _is_local(service) else ()
 
     async def reconcile(self, key: Key) -> float | None:
         """See `Controller`."""
@@ -98,8 +94,8 @@ class ServiceLBController(Controller):
         metadata = service["metadata"]
         return {
             each["nodeName"]
-            for slice_ in self.cache.list(*_SLICES, metadata["namespace"])
-            if (slice_["metadata"].get("labels") or {}).get(_SERVICE_NAME) == metadata["name"]
+            for slice_ in self.cache.list(GROUP, PLURAL, metadata["namespace"])
+            if service_of(slice_) == (metadata["namespace"], metadata["name"])
             for each in slice_.get("endpoints") or ()
             if each.get("nodeName") and (each.get("conditions") or {}).get("ready") is not False
         }

@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from windlass.kube.api.endpointslices import GROUP as GROUP
+from windlass.kube.api.endpointslices import PLURAL as PLURAL
+from windlass.kube.api.endpointslices import SERVICE_NAME as SERVICE_NAME
 from windlass.kube.api.resource import Object
 from windlass.kube.client import APIClient
 
-GROUP, PLURAL = "discovery.k8s.io", "endpointslices"
-SERVICE_NAME: Final = "kubernetes.io/service-name"
 MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
 
 PortsKey = tuple[Any, ...]

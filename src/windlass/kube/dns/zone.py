@@ -20,14 +20,12 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from windlass.kube.api.endpointslices import GROUP, PLURAL, Key, ServiceSlices
 from windlass.kube.api.resource import Object
 from windlass.kube.client import SharedCache
 from windlass.networks.dns import message
 from windlass.networks.dns.message import Query, Record
 
-Key = tuple[str, str]
-_SLICES: Final = ("discovery.k8s.io", "endpointslices")
-_SERVICE_NAME: Final = "kubernetes.io/service-name"
 TTL: Final = 5
 _SCHEMA: Final = b"1.1.0"
 _ADDRESS_TYPES: Final = {message.A: 4, message.AAAA: 6}
@@ -54,7 +52,7 @@ class Zone:
         self._cache = cache
         self._domain = domain.lower().strip(".")
         self._suffix = f".{self._domain}"
-        self._slices: dict[Key, dict[str, Object]] = {}
+        self._slices = ServiceSlices(self._index)
         self._reverse: dict[str, dict[Key, str]] = {}
         self._of_service: dict[Key, set[str]] = {}
         self._soa: Record | None = None
@@ -62,11 +60,10 @@ class Zone:
 
     def start(self) -> None:
         """Follow services and their endpoints."""
-        for each in self._cache.list(*_SLICES):
-            self._slice_changed("ADDED", each)
+        self._slices.fill(self._cache)
         for each in self._cache.list("", "services"):
             self._service_changed("ADDED", each)
-        self._cache.subscribe(*_SLICES, self._slice_changed)
+        self._cache.subscribe(GROUP, PLURAL, self._slices.changed)
         self._cache.subscribe("", "services", self._service_changed)
         self._is_following = True
 
@@ -75,20 +72,6 @@ class Zone:
     def _service_changed(self, event: str, service: Object) -> None:
         del event
         self._index((service["metadata"]["namespace"], service["metadata"]["name"]))
-
-    def _slice_changed(self, event: str, slice_: Object) -> None:
-        metadata = slice_["metadata"]
-        name = (metadata.get("labels") or {}).get(_SERVICE_NAME)
-        if not name:
-            return
-        key = metadata["namespace"], name
-        if event == "DELETED":
-            self._slices.get(key, {}).pop(metadata["name"], None)
-            if not self._slices.get(key):
-                self._slices.pop(key, None)
-        else:
-            self._slices.setdefault(key, {})[metadata["name"]] = slice_
-        self._index(key)
 
     def _index(self, key: Key) -> None:
         """Which addresses lead back to a service."""
@@ -112,7 +95,7 @@ class Zone:
     def stop(self) -> None:
         """Follow nothing any longer."""
         if self._is_following:
-            self._cache.unsubscribe(*_SLICES, self._slice_changed)
+            self._cache.unsubscribe(GROUP, PLURAL, self._slices.changed)
             self._cache.unsubscribe("", "services", self._service_changed)
             self._is_following = False
 
@@ -253,7 +236,7 @@ class Zone:
 
     def _endpoints(self, key: Key) -> Iterator[Endpoint]:
         """The endpoints of a service that are ready."""
-        for slice_ in self._slices.get(key, {}).values():
+        for slice_ in self._slices.of(key):
             ports = tuple(
                 (port.get("name") or "", str(port.get("protocol") or "TCP").lower(), int(port["port"]))
                 for port in slice_.get("ports") or ()

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 from windlass.kube.api.resource import Object
 
-SERVICE_NAME: Final = "kubernetes.io/service-name"
 PROXY_NAME: Final = "service.kubernetes.io/service-proxy-name"
 HEADLESS: Final = "service.kubernetes.io/headless"
 _AFFINITY_SECONDS: Final = 10800
@@ -39,6 +38,7 @@ class ServicePort:
         node_port: 0 for none.
         affinity: seconds for which a client keeps its endpoint, 0 for no time.
         internal, external: endpoints of connections from inside and outside the cluster.
+        everywhere: all endpoints, whatever the policies say.
         drops_internal, drops_external: whether having none there means silence, as others may have some elsewhere.
         keeps_source: whether what comes from outside is shown to the endpoint as it is (externalTrafficPolicy Local).
     """

@@ -16,17 +16,16 @@ from dataclasses import replace
 from typing import Final
 
 from windlass.kernel.nftables import Nftables
+from windlass.kube.api.endpointslices import GROUP, PLURAL, Key, ServiceSlices
 from windlass.kube.api.resource import Object
 from windlass.kube.client import APIClient
 from windlass.kube.proxy import rules
-from windlass.kube.proxy.model import SERVICE_NAME, Endpoint, ports_of
+from windlass.kube.proxy.model import Endpoint, ports_of
 from windlass.kube.proxy.rules import Rules
 from windlass.kube.proxy.table import ProxyTable
 
 log = logging.getLogger("windlass.kube.proxy")
 
-Key = tuple[str, str]
-_SLICES: Final = ("discovery.k8s.io", "endpointslices")
 _RETRY_SECONDS: Final = 2.0
 DNS_PORT: Final = 53
 # Changes that come together, as those of a rollout do, are one transaction.
@@ -65,7 +64,7 @@ class ServiceProxy:
         }
         self._nftables = Nftables()
         self._tables = {version: ProxyTable(self._nftables, table, version) for version in (4, 6)}
-        self._slices: dict[Key, dict[str, Object]] = {}
+        self._slices = ServiceSlices(self._touch)
         self._dirty: set[Key] = set()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -73,11 +72,10 @@ class ServiceProxy:
 
     def start(self) -> None:
         """Follow the API from now on."""
-        for slice_ in self._cache.list(*_SLICES):
-            self._slice_changed("ADDED", slice_)
+        self._slices.fill(self._cache)
         for service in self._cache.list("", "services"):
             self._service_changed("ADDED", service)
-        self._cache.subscribe(*_SLICES, self._slice_changed)
+        self._cache.subscribe(GROUP, PLURAL, self._slices.changed)
         self._cache.subscribe("", "services", self._service_changed)
         self._changed.set()
         self._task = asyncio.get_running_loop().create_task(self._run(), name="service proxy")
@@ -85,7 +83,7 @@ class ServiceProxy:
     async def stop(self, *, keep: bool = True) -> None:
         """Follow the API no longer; `keep` the rules, or take them away."""
         if self._task is not None:
-            self._cache.unsubscribe(*_SLICES, self._slice_changed)
+            self._cache.unsubscribe(GROUP, PLURAL, self._slices.changed)
             self._cache.unsubscribe("", "services", self._service_changed)
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -98,21 +96,6 @@ class ServiceProxy:
     def _service_changed(self, event: str, service: Object) -> None:
         del event
         self._touch((service["metadata"]["namespace"], service["metadata"]["name"]))
-
-    def _slice_changed(self, event: str, slice_: Object) -> None:
-        metadata = slice_["metadata"]
-        service = (metadata.get("labels") or {}).get(SERVICE_NAME)
-        if not service:
-            return
-        key = metadata["namespace"], service
-        if event == "DELETED":
-            found = self._slices.get(key, {})
-            found.pop(metadata["name"], None)
-            if not found:
-                self._slices.pop(key, None)
-        else:
-            self._slices.setdefault(key, {})[metadata["name"]] = slice_
-        self._touch(key)
 
     def _touch(self, key: Key) -> None:
         self._dirty.add(key)
@@ -139,7 +122,7 @@ class ServiceProxy:
         found: dict[int, dict[str, Rules | None]] = {4: {}, 6: {}}
         for key in keys:
             service = self._cache.get("", "services", *key)
-            slices = self._slices.get(key, {}).values()
+            slices = self._slices.of(key)
             here = self._local.get(key)
             for version, changes in found.items():
                 ports = [] if service is None else ports_of(service, slices, self._node, version)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from windlass.kube.api import times
+from windlass.kube.api.endpointslices import SERVICE_NAME
 from windlass.kube.api.resource import Object
 from windlass.kube.api.status import StatusError
 from windlass.kube.client import APIClient
@@ -33,7 +34,6 @@ _IDENTITY: Final = "apiserver.kubernetes.io/identity"
 _ADDRESS: Final = "windlass.dev/address"
 _SLICES: Final = ("discovery.k8s.io", "endpointslices")
 _SERVICE: Final = "kubernetes"
-_OF_SERVICE: Final = "kubernetes.io/service-name"
 Server = tuple[str, int]
 
 
@@ -158,7 +158,7 @@ class ServerEndpoints:
             await self._write_slice(name, port, by_port[port])
         for each in await self._client.list(*_SLICES, "default"):
             metadata = each["metadata"]
-            if (metadata.get("labels") or {}).get(_OF_SERVICE) == _SERVICE and metadata["name"] not in wanted:
+            if (metadata.get("labels") or {}).get(SERVICE_NAME) == _SERVICE and metadata["name"] not in wanted:
                 await self._client.delete(*_SLICES, "default", metadata["name"])
 
     async def _write_endpoints(self, by_port: Mapping[int, list[str]]) -> None:
@@ -178,7 +178,7 @@ class ServerEndpoints:
         endpoint_slice: Object = {
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
-            "metadata": {"name": name, "namespace": "default", "labels": {_OF_SERVICE: _SERVICE}},
+            "metadata": {"name": name, "namespace": "default", "labels": {SERVICE_NAME: _SERVICE}},
             "addressType": "IPv6" if ":" in addresses[0] else "IPv4",
             "endpoints": [{"addresses": [each], "conditions": {"ready": True}} for each in addresses],
             "ports": [_port(port)],
