@@ -22,26 +22,12 @@ import orjson
 from windlass.http import Request, Response, StreamResponse
 from windlass.kube.api import status
 from windlass.kube.api.identity import User
+from windlass.kube.api.proxying import HOP_BY_HOP
 from windlass.kube.api.reader import Object, Reader
 from windlass.kube.api.request import RequestInfo
 from windlass.kube.api.webhooks import Resolver
 
 GROUP = "apiregistration.k8s.io"
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "host",
-        "content-length",
-        "authorization",
-    }
-)
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=None)
 _DISCOVERY_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
@@ -187,7 +173,7 @@ class Aggregator:
             )
         except (aiohttp.ClientError, TimeoutError, ssl.SSLError, OSError) as error:
             raise status.service_unavailable(f"error trying to reach service: {error}") from None
-        passed = [(name, value) for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP]
+        passed = [(name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP]
         return StreamResponse(answer.status, passed, _chunks(answer))
 
     async def close(self) -> None:
@@ -201,7 +187,7 @@ _PROBER = User("system:kube-aggregator", groups=("system:masters",))
 
 
 def _is_ours(name: str) -> bool:
-    return name in _HOP_BY_HOP or name.startswith(("x-remote-", "impersonate-"))
+    return name in HOP_BY_HOP or name.startswith(("x-remote-", "impersonate-"))
 
 
 def _identity(user: User) -> dict[str, str]:

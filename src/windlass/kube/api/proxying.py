@@ -22,23 +22,23 @@ from windlass.kube.api import status
 
 Answer = Response | StreamResponse | None
 
-_STAYS: Final = frozenset(
+# What belongs to one connection, or to us, and is not passed on (RFC 9110, 7.6.1).
+HOP_BY_HOP: Final = frozenset(
     {
         "connection",
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",
-        "proxy-connection",
         "te",
         "trailer",
         "transfer-encoding",
         "upgrade",
         "host",
         "content-length",
-        "expect",
         "authorization",
     }
 )
+_STAYS: Final = HOP_BY_HOP | {"proxy-connection", "expect"}
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=None)
 _READ_TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 _CONNECT_SECONDS: Final = 10.0

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from windlass.errors import WindlassError
-from windlass.kube.api import quantity, times
+from windlass.kube.api import quantity
 from windlass.kube.hollow.nodes import HollowNodes, HollowSettings
-from windlass.kube.server.arguments import label_flag, taint_flag
+from windlass.kube.remote.commandline import Connection, add_kubeconfig_flag
+from windlass.kube.server.arguments import duration_flag, label_flag, taint_flag
 from windlass.kube.server.main import run, until_signal
 
-_DEFAULT_KUBECONFIG: Final = Path("/var/lib/windlass/server/cred/admin.kubeconfig")
 _MOST: Final = 16_384
 _EPILOG: Final = """examples:
   windlass simulate --nodes 1000 --zones 3
@@ -42,15 +41,9 @@ def parser() -> argparse.ArgumentParser:
     add("--node-label", action="append", default=[], type=label_flag, metavar="KEY=VALUE")
     add("--node-taint", action="append", default=[], type=taint_flag, metavar="KEY=VALUE:EFFECT")
     add("--prefix", default="hollow-", metavar="TEXT", help="of the nodes' names (default %(default)s)")
-    add("--start", type=_duration, default=0.0, metavar="TIME", help="until a pod is ready (default 0s)")
-    add("--run", type=_duration, default=1.0, metavar="TIME", help="how long pods run that end (default 1s)")
-    add(
-        "--kubeconfig",
-        type=Path,
-        default=Path(os.environ.get("KUBECONFIG") or _DEFAULT_KUBECONFIG),
-        metavar="FILE",
-        help=f"of an administrator [$KUBECONFIG] (default {_DEFAULT_KUBECONFIG})",
-    )
+    add("--start", type=duration_flag, default=0.0, metavar="TIME", help="until a pod is ready (default 0s)")
+    add("--run", type=duration_flag, default=1.0, metavar="TIME", help="how long pods run that end (default 1s)")
+    add_kubeconfig_flag(found)
     add("--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="(default %(default)s)")
     return found
 
@@ -67,13 +60,6 @@ def _quantity(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
-
-
-def _duration(text: str) -> float:
-    try:
-        return times.parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def main(argv: list[str]) -> int:
@@ -98,22 +84,17 @@ class _Simulation:
     def __init__(self, kubeconfig: Path, settings: HollowSettings) -> None:
         self._kubeconfig = kubeconfig
         self._settings = settings
-        self._client: Any = None
+        self._connection: Connection | None = None
         self._nodes: HollowNodes | None = None
 
     async def start(self) -> None:
         """Raises WindlassError, OSError."""
-        from windlass.kube.api.kubeconfigfile import KubeconfigServer
-        from windlass.kube.remote.client import RemoteClient
-        from windlass.kube.remote.transport import Transport
-
-        server = KubeconfigServer(self._kubeconfig)
-        self._client = RemoteClient(Transport(server.url, server, agent="windlass-simulate"))
-        await self._client.cache.start([("", "pods", "")])
-        self._nodes = HollowNodes(self._client, self._settings)
+        self._connection = connection = Connection(self._kubeconfig, "windlass-simulate")
+        await connection.client.cache.start([("", "pods", "")])
+        self._nodes = HollowNodes(connection.client, self._settings)
         await self._nodes.start()
         count = self._settings.count
-        print(f"{count} hollow node{'s' if count != 1 else ''} at {server.url}; Ctrl-C removes them", flush=True)  # noqa: T201
+        print(f"{count} hollow node{'s' if count != 1 else ''} at {connection.url}; Ctrl-C removes them", flush=True)  # noqa: T201
 
     async def stop(self) -> None:
         """Take the nodes away again."""
@@ -124,5 +105,5 @@ class _Simulation:
         except WindlassError as error:
             print(f"the nodes cannot be removed: {error}", file=sys.stderr)  # noqa: T201
         finally:
-            if self._client is not None:
-                await self._client.close()
+            if self._connection is not None:
+                await self._connection.client.close()

@@ -365,7 +365,11 @@ def _add_authentication(found: argparse.ArgumentParser) -> None:
     )
     add("--authentication-token-webhook-version", choices=("v1", "v1beta1"), default="v1beta1")
     add(
-        "--authentication-token-webhook-cache-ttl", type=_duration, default=120.0, metavar="TIME", help="(default 2m0s)"
+        "--authentication-token-webhook-cache-ttl",
+        type=duration_flag,
+        default=120.0,
+        metavar="TIME",
+        help="(default 2m0s)",
     )
 
 
@@ -388,21 +392,22 @@ def _add_authorization(found: argparse.ArgumentParser) -> None:
     add("--authorization-webhook-version", choices=("v1", "v1beta1"), default="v1beta1")
     add(
         "--authorization-webhook-cache-authorized-ttl",
-        type=_duration,
+        type=duration_flag,
         default=300.0,
         metavar="TIME",
         help="(default 5m0s)",
     )
     add(
         "--authorization-webhook-cache-unauthorized-ttl",
-        type=_duration,
+        type=duration_flag,
         default=30.0,
         metavar="TIME",
         help="(default 30s)",
     )
 
 
-def _duration(text: str) -> float:
+def duration_flag(text: str) -> float:
+    """A duration in Go's form, in seconds. Raises ArgumentTypeError."""
     try:
         return times.parse_duration(text)
     except ValueError as error:

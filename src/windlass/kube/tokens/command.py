@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
 from typing import Any
 
 from windlass.cluster.tokens import JoinToken, is_id
 from windlass.errors import WindlassError
 from windlass.kube.api import times
+from windlass.kube.remote.commandline import Connection, add_kubeconfig_flag
 from windlass.kube.tokens.secret import DEFAULT_GROUP, NAMESPACE, PREFIX, TYPE, USAGES, BootstrapToken, name_of
 
-_DEFAULT_KUBECONFIG = Path("/var/lib/windlass/server/cred/admin.kubeconfig")
+_AGENT = "windlass-token"
 _DAY = "24h0m0s"
 
 
@@ -32,13 +31,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog="windlass token", description="Manage bootstrap tokens: what nodes join with.")
     commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--kubeconfig",
-        type=Path,
-        default=Path(os.environ.get("KUBECONFIG") or _DEFAULT_KUBECONFIG),
-        metavar="FILE",
-        help=f"of an administrator [$KUBECONFIG] (default {_DEFAULT_KUBECONFIG})",
-    )
+    add_kubeconfig_flag(shared)
     create = commands.add_parser("create", parents=[shared], help="Create a bootstrap token on the server")
     create.add_argument("token", nargs="?", default="", metavar="TOKEN", help="<id>.<secret> (default: a random one)")
     create.add_argument("--description", default="", metavar="TEXT", help="what the token is for")
@@ -80,25 +73,6 @@ def _say(text: str) -> None:
     print(text)  # noqa: T201
 
 
-class _Connection:
-    """A client of the kubeconfig's server, and its authority."""
-
-    def __init__(self, path: Path) -> None:
-        from windlass.kube.api.kubeconfigfile import KubeconfigServer
-        from windlass.kube.remote.client import RemoteClient
-        from windlass.kube.remote.transport import Transport
-
-        server = KubeconfigServer(path)
-        self.authority = server.authority
-        self.client = RemoteClient(Transport(server.url, server, agent="windlass-token"))
-
-    async def __aenter__(self) -> _Connection:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.client.close()
-
-
 async def _create(found: argparse.Namespace) -> None:
     token = JoinToken.parse(found.token) if found.token else JoinToken.generate()
     try:
@@ -115,7 +89,7 @@ async def _create(found: argparse.Namespace) -> None:
         usages=usages,
         groups=_split(found.groups) or (DEFAULT_GROUP,),
     )
-    async with _Connection(found.kubeconfig) as connection:
+    async with Connection(found.kubeconfig, _AGENT) as connection:
         if await connection.client.find("", "secrets", NAMESPACE, name_of(token.id)) is not None:
             raise CommandError(f'a token with id "{token.id}" already exists')
         await connection.client.create("", "secrets", made.to_secret())
@@ -127,7 +101,7 @@ def _split(texts: Sequence[str] | None) -> list[str]:
 
 
 async def _list(found: argparse.Namespace) -> None:
-    async with _Connection(found.kubeconfig) as connection:
+    async with Connection(found.kubeconfig, _AGENT) as connection:
         secrets = [
             each
             for each in await connection.client.list("", "secrets", NAMESPACE)
@@ -174,7 +148,7 @@ def _short(seconds: float) -> str:
 
 
 async def _delete(found: argparse.Namespace) -> None:
-    async with _Connection(found.kubeconfig) as connection:
+    async with Connection(found.kubeconfig, _AGENT) as connection:
         for text in found.tokens:
             identifier = text if is_id(text) else JoinToken.parse(text).id
             if await connection.client.find("", "secrets", NAMESPACE, name_of(identifier)) is None:
