@@ -5,6 +5,7 @@ Oracle: https://kubernetes.io/docs/concepts/services-networking/service/ and ...
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import subprocess
@@ -173,7 +174,7 @@ def test_a_service_without_endpoints_refuses_at_once(world: World) -> None:
 
     def is_refused() -> bool:
         with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", port)) != 0
+            return sock.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
     assert is_refused()
 
