@@ -97,10 +97,15 @@ def address_of(node: Object) -> str:
     raise status.internal_error(f"no preferred addresses found; known addresses: {list(addresses)}")
 
 
+def told_port(node: Object) -> int:
+    """The port that a node tells of its kubelet, 0 where it tells none."""
+    endpoint = ((node.get("status") or {}).get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
+    return int(endpoint.get("Port") or 0)
+
+
 def port_of(node: Object) -> int:
     """The port of a node's kubelet."""
-    endpoint = ((node.get("status") or {}).get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
-    return int(endpoint.get("Port") or _PORT)
+    return told_port(node) or _PORT
 
 
 class _Remote:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from windlass.kube.api import times
-from windlass.kube.api.kubelets import Kubelets
+from windlass.kube.api.kubelets import Kubelets, told_port
 from windlass.kube.api.quantity import Quantity
 from windlass.kube.api.reader import Reader
 from windlass.kube.api.status import StatusError
@@ -85,9 +85,7 @@ class ResourceMetrics:
 
     def _is_served(self, name: str) -> bool:
         """Whether a node tells where its kubelet is."""
-        node = self._reader.get("", "nodes", "", name) or {}
-        endpoint = ((node.get("status") or {}).get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
-        return bool(endpoint.get("Port"))
+        return bool(told_port(self._reader.get("", "nodes", "", name) or {}))
 
     async def _summary(self, name: str) -> Object | None:
         now = self._clock()

@@ -8,11 +8,12 @@ Source: https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from windlass.kube.api import quantity
+from windlass.kube.api.nodeselection import tolerates
 from windlass.kube.api.quantity import Quantity
 from windlass.kube.node import mirrors, resources
 from windlass.kube.node.resources import BEST_EFFORT
@@ -23,7 +24,7 @@ Object = dict[str, Any]
 REASON: Final = "Evicted"
 DISK: Final = "ephemeral-storage"
 _CRITICAL_PRIORITY: Final = 2_000_000_000
-_PRESSURE_TAINT: Final = "node.kubernetes.io/memory-pressure"
+_PRESSURE_TAINT: Final = ("node.kubernetes.io/memory-pressure", "", "NoSchedule")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,30 +133,15 @@ def has_limits(pod: Object) -> bool:
     """Whether a pod's use of disk has to be measured for its own limits."""
     if any((each.get("emptyDir") or {}).get("sizeLimit") for each in pod["spec"].get("volumes") or ()):
         return True
-    holders = (pod["spec"], *_containers(pod))
+    holders = (pod["spec"], *resources.containers(pod["spec"]))
     return any(DISK in ((each.get("resources") or {}).get("limits") or {}) for each in holders)
-
-
-def _containers(pod: Object) -> Iterator[Object]:
-    yield from resources.containers(pod["spec"])
 
 
 def refusal(pod: Object, qos: str, conditions: Sequence[str]) -> tuple[str, str] | None:
     """Why a node in these conditions takes no such pod, reason and message; None where it does."""
     if not conditions or is_critical(pod):
         return None
-    if list(conditions) == [MEMORY_PRESSURE] and (qos != BEST_EFFORT or _tolerates(pod)):
+    tolerations = pod["spec"].get("tolerations") or ()
+    if list(conditions) == [MEMORY_PRESSURE] and (qos != BEST_EFFORT or tolerates(tolerations, _PRESSURE_TAINT)):
         return None
     return REASON, f"The node had condition: [{' '.join(conditions)}]. "
-
-
-def _tolerates(pod: Object) -> bool:
-    for each in pod["spec"].get("tolerations") or ():
-        if each.get("effect") not in (None, "", "NoSchedule"):
-            continue
-        exists = (each.get("operator") or "Equal") == "Exists"
-        if each.get("key") == _PRESSURE_TAINT and (exists or not each.get("value")):
-            return True
-        if exists and not each.get("key"):
-            return True
-    return False
